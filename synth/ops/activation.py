@@ -1,0 +1,97 @@
+"""Activations: functions of one element, and softmax over the features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from synth.op import ModalOp, Op, Value, Weight, choice
+
+
+@jax.jit
+def squared_relu(x: jax.Array) -> jax.Array:
+    """The square of the positive part (So et al., 2021, Primer)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relu(Op):
+    """The positive part."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.relu(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gelu(Op):
+    """The Gaussian error linear unit, exact or in its tanh approximation (Hendrycks and Gimpel, 2016)."""
+
+    approximate: bool = False
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.gelu(inputs[0], approximate=self.approximate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silu(Op):
+    """x times its sigmoid, also called swish."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.silu(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid(Op):
+    """The logistic function."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredRelu(Op):
+    """The square of the positive part (So et al., 2021, Primer)."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return squared_relu(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(Op):
+    """Softmax over the feature axis."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.softmax(inputs[0], axis=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Op):
+    """Multiplication of every feature by a learned number, as LayerScale does (Touvron et al., 2021)."""
+
+    initial: float = 1.0
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        return {"scale": Weight((inputs[0].channels,), "ones")}
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0] * (weights["scale"] * self.initial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout(ModalOp):
+    """Zeroes elements at a rate in training and rescales the rest (Srivastava et al., 2014); the identity in inference."""
+
+    rate: float = choice(0.1, among=(0.1, 0.2))
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0]
+
+    def train(
+        self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        (x,) = inputs
+        keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
+        return jnp.where(keep, x / (1.0 - self.rate), 0.0), {}

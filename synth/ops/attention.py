@@ -1,0 +1,66 @@
+"""Attention over tokens: batch, positions, features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synth.op import Op, ShapeMismatch, Value, Weight, choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiHeadAttention(Op):
+    """Scaled dot-product self-attention in `heads` heads that share the features (Vaswani et al., 2017)."""
+
+    heads: int = choice(2, among=(1, 2, 4))
+    causal: bool = False
+
+    def check(self, *inputs: Value) -> None:
+        (x,) = inputs
+        if len(x.shape) != 3:
+            raise ShapeMismatch(f"{self} wants batch, positions and features; got {x}")
+        if x.channels % self.heads:
+            raise ShapeMismatch(f"{self} has {self.heads} heads, which must divide its {x.channels} features")
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        (x,) = inputs
+        inner = (self.heads, x.channels // self.heads)
+        owned = {}
+        for name in ("query", "key", "value"):
+            owned[f"{name}_kernel"] = Weight((x.channels, *inner), "lecun_normal", x.channels)
+            owned[f"{name}_bias"] = Weight(inner, "zeros")
+        owned["out_kernel"] = Weight((*inner, x.channels), "lecun_normal", x.channels)
+        owned["out_bias"] = Weight((x.channels,), "zeros")
+        return owned
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        query, key, value = (
+            jnp.einsum("btc,chd->bthd", x, weights[f"{name}_kernel"]) + weights[f"{name}_bias"]
+            for name in ("query", "key", "value")
+        )
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / float(np.sqrt(query.shape[-1]))
+        if self.causal:
+            scores = jnp.where(np.tri(x.shape[1], dtype=bool), scores, -1e30)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value)
+        return jnp.einsum("bqhd,hdc->bqc", mixed, weights["out_kernel"]) + weights["out_bias"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionEmbedding(Op):
+    """A learned vector for every position, added to its features."""
+
+    def check(self, *inputs: Value) -> None:
+        if len(inputs[0].shape) < 3:
+            raise ShapeMismatch(f"{self} wants batch, positions and features; got {inputs[0]}")
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        shape = tuple(size for size in inputs[0].shape[1:] if size is not None)
+        return {"embedding": Weight(shape, "normal_0.02")}
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0] + weights["embedding"]

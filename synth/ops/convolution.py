@@ -1,0 +1,140 @@
+"""Convolutions over the axes between batch and features: dense, grouped, depthwise, strided, dilated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synth.op import ModalOp, ShapeMismatch, Value, Weight, choice, size
+
+Axes = int | tuple[int, ...]
+Padding = str | tuple[tuple[int, int], ...]
+
+_LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+def per_axis(attribute: Axes, rank: int) -> tuple[int, ...]:
+    """An attribute given once for all spatial axes, or once for each, as one number for each."""
+    return (attribute,) * rank if isinstance(attribute, int) else tuple(attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Convolution(ModalOp):
+    """What dense, grouped and depthwise convolutions share; subclasses say how many channels go in and come out of a group."""
+
+    kernel: Axes = choice(3, among=(1, 3, 5))
+    stride: Axes = choice(1, among=(1, 2))
+    dilation: Axes = 1
+    padding: Padding = "SAME"
+    use_bias: bool = False
+
+    @abstractmethod
+    def _groups(self, channels: int) -> tuple[int, int]:
+        """(number of groups, output channels) on an input of so many channels."""
+
+    def check(self, *inputs: Value) -> None:
+        (x,) = inputs
+        if len(x.shape) - 2 not in _LAYOUTS:
+            raise ShapeMismatch(f"{self} wants batch, one to three spatial axes and features; got {x}")
+        groups, features = self._groups(x.channels)
+        if x.channels % groups or features % groups:
+            raise ShapeMismatch(f"{self} has {groups} groups, which must divide its {x.channels} inputs and {features} features")
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        (x,) = inputs
+        groups, features = self._groups(x.channels)
+        window = per_axis(self.kernel, len(x.shape) - 2)
+        fan_in = x.channels // groups
+        for side in window:
+            fan_in = fan_in * side
+        kernel = Weight((*window, x.channels // groups, features), "he_normal", fan_in)
+        return {"kernel": kernel, "bias": Weight((features,), "zeros")} if self.use_bias else {"kernel": kernel}
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        groups, _ = self._groups(x.shape[-1])
+        return self._biased(weights, self._convolve(x, weights["kernel"], groups))
+
+    def train(
+        self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The same function, in the form whose gradient is fast: XLA's grouped gradients are 20 to 50 times slow on CPU."""
+        (x,) = inputs
+        groups, features = self._groups(x.shape[-1])
+        kernel = weights["kernel"]
+        if groups == 1 or jax.default_backend() != "cpu":
+            out = self._convolve(x, kernel, groups)
+        elif groups == x.shape[-1] == features and max(kernel.shape[:-2]) <= 3 and self.padding in ("SAME", "VALID"):
+            out = self._shifted(x, kernel)
+        elif x.shape[-1] // groups >= 8 and x.shape[-1] > 32:
+            parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+            out = jnp.concatenate([self._convolve(part, piece, 1) for part, piece in parts], -1)
+        else:
+            out = self._convolve(x, _block_diagonal(kernel, groups), 1)
+        return self._biased(weights, out), {}
+
+    def _biased(self, weights: Mapping[str, jax.Array], out: jax.Array) -> jax.Array:
+        return out + weights["bias"] if self.use_bias else out
+
+    def _convolve(self, x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+        rank = x.ndim - 2
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=per_axis(self.stride, rank),
+            padding=self.padding,
+            rhs_dilation=per_axis(self.dilation, rank),
+            dimension_numbers=_LAYOUTS[rank],
+            feature_group_count=groups,
+        )
+
+    def _shifted(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """A depthwise convolution as a sum of shifted, weighted copies of its input."""
+        rank = x.ndim - 2
+        window, stride, dilation = kernel.shape[:rank], per_axis(self.stride, rank), per_axis(self.dilation, rank)
+        reach = tuple((side - 1) * step + 1 for side, step in zip(window, dilation, strict=True))
+        pads = jax.lax.padtype_to_pads(x.shape[1:-1], reach, stride, self.padding)
+        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        sizes = [(n - r) // s + 1 for n, r, s in zip(padded.shape[1:-1], reach, stride, strict=True)]
+        total = jnp.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
+        for corner in np.ndindex(*window):
+            spans = [
+                slice(at * d, at * d + (n - 1) * s + 1, s)
+                for at, d, n, s in zip(corner, dilation, sizes, stride, strict=True)
+            ]
+            total = total + padded[(slice(None), *spans, slice(None))] * kernel[(*corner, 0)]
+        return total
+
+
+def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
+    """The dense kernel that computes the same as a grouped one."""
+    *window, channels, features = kernel.shape
+    split = kernel.reshape(*window, 1, channels, groups, features // groups)
+    mask = jnp.eye(groups, dtype=kernel.dtype).reshape(groups, 1, groups, 1)
+    return (split * mask).reshape(*window, groups * channels, features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(_Convolution):
+    """Convolution to `features` channels, in `groups` groups."""
+
+    features: int = size()
+    groups: int = choice(1, among=(1, 2, 4, 8))
+
+    def _groups(self, channels: int) -> tuple[int, int]:
+        return self.groups, self.features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseConv(_Convolution):
+    """Convolution of every channel on its own, keeping or multiplying the number of channels."""
+
+    multiplier: int = 1
+
+    def _groups(self, channels: int) -> tuple[int, int]:
+        return channels, channels * self.multiplier

@@ -1,0 +1,52 @@
+"""Ops that move elements and change none. The batch axis stays first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from synth.op import Op, ShapeMismatch, Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flatten(Op):
+    """All axes but the batch as one."""
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        return x.reshape(x.shape[0], -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reshape(Op):
+    """Another shape for the axes after the batch; one size may be -1."""
+
+    shape: tuple[int, ...] = (-1,)
+
+    def check(self, *inputs: Value) -> None:
+        elements = math.prod(size for size in inputs[0].shape[1:] if size is not None)
+        known = math.prod(size for size in self.shape if size != -1)
+        fits = elements % known == 0 if -1 in self.shape else elements == known
+        if self.shape.count(-1) > 1 or not fits:
+            raise ShapeMismatch(f"{self} does not hold the {elements} elements of {inputs[0]}")
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0].reshape(inputs[0].shape[0], *self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose(Op):
+    """The axes after the batch in another order: `order` permutes 1, 2, …"""
+
+    order: tuple[int, ...] = (2, 1)
+
+    def check(self, *inputs: Value) -> None:
+        if sorted(self.order) != list(range(1, len(inputs[0].shape))):
+            raise ShapeMismatch(f"{self} must permute the axes 1 to {len(inputs[0].shape) - 1} of {inputs[0]}")
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jnp.transpose(inputs[0], (0, *self.order))

@@ -1,0 +1,56 @@
+"""Ops of several inputs: sum, product, concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add, mul
+
+import jax
+import jax.numpy as jnp
+
+from synth.op import Op, ShapeMismatch, Value
+
+
+def _check_broadcast(op: Op, inputs: tuple[Value, ...]) -> None:
+    if len({len(value.shape) for value in inputs}) > 1:
+        raise ShapeMismatch(f"{op} wants inputs of one rank; got {', '.join(map(str, inputs))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Op):
+    """The sum of its inputs; axes of size one are repeated."""
+
+    arity = None
+    commutative = True
+
+    def check(self, *inputs: Value) -> None:
+        _check_broadcast(self, inputs)
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return reduce(add, inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply(Op):
+    """The product of its inputs, as a gate computes it; axes of size one are repeated."""
+
+    arity = None
+    commutative = True
+
+    def check(self, *inputs: Value) -> None:
+        _check_broadcast(self, inputs)
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return reduce(mul, inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concatenate(Op):
+    """The inputs one after the other along the feature axis."""
+
+    arity = None
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jnp.concatenate(inputs, axis=-1)

@@ -1,0 +1,143 @@
+"""Regions: connected, convex pieces of a graph that can be cut out and replaced as a whole."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from synth.graph import Graph, GraphError, Input, Node
+
+
+@dataclass(frozen=True)
+class Region:
+    """Some nodes of a graph, by name. Raises GraphError for unknown nodes or a region that is not convex.
+
+    Convex: no path leaves the region and comes back, so one replacement can compute everything that comes out from
+    everything that goes in.
+    """
+
+    graph: Graph
+    names: frozenset[str]
+
+    def __post_init__(self) -> None:
+        unknown = self.names - set(self.graph.by_name)
+        if unknown or not self.names:
+            raise GraphError(f"a region wants nodes of its graph; {', '.join(sorted(unknown)) or 'it is empty'}")
+        tainted: set[str] = set()
+        for node in self.graph.nodes:
+            reads_tainted = not tainted.isdisjoint(node.inputs)
+            if node.name in self.names and reads_tainted:
+                raise GraphError(f"the region is not convex: a path leaves it and comes back at {node.name!r}")
+            if node.name not in self.names and (reads_tainted or not self.names.isdisjoint(node.inputs)):
+                tainted.add(node.name)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The region's nodes, in the graph's order."""
+        return tuple(node for node in self.graph.nodes if node.name in self.names)
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The values that the region reads from outside."""
+        return tuple(dict.fromkeys(name for node in self.nodes for name in node.inputs if name not in self.names))
+
+    @functools.cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The values that the rest of the graph, or its caller, reads from the region."""
+        return tuple(
+            node.name
+            for node in self.nodes
+            if node.name in self.graph.outputs or not self.names.issuperset(self.graph.consumers[node.name])
+        )
+
+    def subgraph(self) -> Graph:
+        """The region as a graph of its own; its inputs keep the names of the values they stand for."""
+        values = self.graph.values
+        inputs = tuple(Input(name, values[name].shape, values[name].dtype) for name in self.inputs)
+        return Graph(inputs, self.nodes, self.outputs)
+
+    def __str__(self) -> str:
+        nodes = self.nodes
+        return nodes[0].name if len(nodes) == 1 else f"{nodes[0].name}..{nodes[-1].name}"
+
+
+def span(graph: Graph, first: str, last: str) -> Region:
+    """The region of all nodes on paths from node `first` to node `last`, both included; GraphError if there is none."""
+    missing = [name for name in (first, last) if name not in graph.by_name]
+    if missing:
+        raise GraphError(f"no node is called {', '.join(missing)}; the nodes are {', '.join(graph.by_name)}")
+    after = {first}
+    for node in graph.nodes:
+        if not after.isdisjoint(node.inputs):
+            after.add(node.name)
+    before = {last}
+    for node in reversed(graph.nodes):
+        if node.name in before:
+            before.update(node.inputs)
+    names = (after & before & set(graph.by_name)) if last in after else set()
+    if not names:
+        raise GraphError(f"no path leads from {first!r} to {last!r}")
+    return Region(graph, frozenset(names))
+
+
+def regions(graph: Graph, *, largest: int) -> Iterator[Region]:
+    """Every region of up to `largest` nodes with one input and one output."""
+    for index, node in enumerate(graph.nodes):
+        for last in graph.nodes[index:]:
+            region = _between(graph, node.name, last.name)
+            if region is not None and len(region.names) <= largest:
+                yield region
+
+
+def _between(graph: Graph, first: str, last: str) -> Region | None:
+    try:
+        region = span(graph, first, last)
+    except GraphError:
+        return None
+    return region if len(region.inputs) == 1 and region.outputs == (last,) else None
+
+
+def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
+    """The graph with a region replaced: the replacement's inputs and outputs stand for the region's, in order.
+
+    New nodes get names that are free in the graph; kept nodes keep theirs, and the shapes after the region follow from the
+    replacement. Raises GraphError if the numbers of inputs or outputs differ, ShapeMismatch if what comes after does not fit.
+    """
+    if len(replacement.inputs) != len(region.inputs) or len(replacement.outputs) != len(region.outputs):
+        raise GraphError(
+            f"the region has {len(region.inputs)} inputs and {len(region.outputs)} outputs; "
+            f"its replacement {len(replacement.inputs)} and {len(replacement.outputs)}"
+        )
+    taken = set(graph.values) - region.names
+    names = {item.name: outer for item, outer in zip(replacement.inputs, region.inputs, strict=True)}
+    fresh: list[Node] = []
+    for node in replacement.nodes:
+        name = _free(node.name, taken)
+        taken.add(name)
+        fresh.append(Node(name, node.op, tuple(names[read] for read in node.inputs)))
+        names[node.name] = name
+    moved = {old: names[new] for old, new in zip(region.outputs, replacement.outputs, strict=True)}
+    kept = [node for node in graph.nodes if node.name not in region.names]
+    rewired = [Node(node.name, node.op, tuple(moved.get(name, name) for name in node.inputs)) for node in kept]
+    nodes = _sorted([*rewired, *fresh], {item.name for item in graph.inputs})
+    return Graph(graph.inputs, nodes, tuple(moved.get(name, name) for name in graph.outputs)).pruned()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    stem = name.rstrip("0123456789") or name
+    candidates = (name, *(f"{stem}{index}" for index in range(len(taken) + 1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _sorted(nodes: list[Node], known: set[str]) -> tuple[Node, ...]:
+    done, ordered, waiting = set(known), [], nodes
+    while waiting:
+        ready = [node for node in waiting if done.issuperset(node.inputs)]
+        if not ready:
+            raise GraphError(f"the nodes {', '.join(node.name for node in waiting)} read each other in a circle")
+        node = ready[0]
+        ordered.append(node)
+        done.add(node.name)
+        waiting = [other for other in waiting if other is not node]
+    return tuple(ordered)
