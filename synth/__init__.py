@@ -6,6 +6,23 @@ from synth.ops import OPS, vocabulary
 from synth.region import Region, regions, span, splice
 
 __all__ = [
-    "OPS", "Builder", "Graph", "GraphError", "Input", "ModalOp", "Node", "Op", "Region", "ShapeMismatch", "Value", "Weight",
-    "chain", "choice", "regions", "size", "span", "splice", "vocabulary",
+    "OPS",
+    "Builder",
+    "Graph",
+    "GraphError",
+    "Input",
+    "ModalOp",
+    "Node",
+    "Op",
+    "Region",
+    "ShapeMismatch",
+    "Value",
+    "Weight",
+    "chain",
+    "choice",
+    "regions",
+    "size",
+    "span",
+    "splice",
+    "vocabulary",
 ]

@@ -63,7 +63,8 @@ class Graph:
 
     def __post_init__(self) -> None:
         known: set[str] = set()
-        for item in (*self.inputs, *self.nodes):
+        items: tuple[Input | Node, ...] = (*self.inputs, *self.nodes)
+        for item in items:
             if item.name in known or "/" in item.name or not item.name:
                 raise GraphError(f"the name {item.name!r} is repeated, empty or has a slash in it")
             unknown = set(item.inputs) - known if isinstance(item, Node) else set()
@@ -112,28 +113,23 @@ class Graph:
         for node in self.nodes:
             inputs = self.input_values(node)
             for collection, owned in (("params", node.op.weights(*inputs)), ("state", state_of(node.op, inputs))):
-                drawn = {
-                    name: jnp.asarray(initialize(weight, key, f"{node.name}/{name}")) for name, weight in owned.items()
-                }
+                drawn = {name: jnp.asarray(initialize(weight, key, f"{node.name}/{name}")) for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
         return variables
 
-    def apply(
-        self, variables: Variables, *inputs: jax.Array, train: bool = False, rng: jax.Array | None = None
-    ) -> Any:
+    def apply(self, variables: Variables, *inputs: jax.Array, train: bool = False, rng: jax.Array | None = None) -> Any:
         """The outputs (a tuple if there are several); with `train=True` and a key, (outputs, new variables).
 
         Pure: works under `jax.jit`, `jax.grad` and `jax.vmap`. Raises GraphError for a wrong number of inputs.
         """
         if len(inputs) != len(self.inputs):
             raise GraphError(f"the graph takes {len(self.inputs)} inputs, got {len(inputs)}")
+        env = dict(zip((item.name for item in self.inputs), inputs, strict=True))
         if not train:
-            env = self.run(variables, dict(zip((item.name for item in self.inputs), inputs, strict=True)))
-            return self._result(env)
+            return self._result(self.run(variables, env))
         if rng is None:
             raise GraphError("training needs a random key: apply(variables, *inputs, train=True, rng=key)")
-        env = dict(zip((item.name for item in self.inputs), inputs, strict=True))
         state = dict(variables["state"])
         for index, node in enumerate(self.nodes):
             weights = _weights(variables, node.name)
@@ -160,9 +156,7 @@ class Graph:
     @functools.cached_property
     def params(self) -> int:
         """Number of trained parameters."""
-        return sum(
-            math.prod(weight.shape) for node in self.nodes for weight in node.op.weights(*self.input_values(node)).values()
-        )
+        return sum(math.prod(weight.shape) for node in self.nodes for weight in node.op.weights(*self.input_values(node)).values())
 
     @functools.cached_property
     def hash(self) -> str:
@@ -233,9 +227,7 @@ class Graph:
         if data["format"] > FORMAT:
             raise GraphError(f"this graph has form {data['format']}; this version reads forms up to {FORMAT}")
         inputs = tuple(Input(item["name"], _tuple(item["shape"]), item["dtype"]) for item in data["inputs"])
-        nodes = tuple(
-            Node(item["name"], op_from_json(item["op"], vocabulary), tuple(item["inputs"])) for item in data["nodes"]
-        )
+        nodes = tuple(Node(item["name"], op_from_json(item["op"], vocabulary), tuple(item["inputs"])) for item in data["nodes"])
         return Graph(inputs, nodes, tuple(data["outputs"]))
 
     def __str__(self) -> str:

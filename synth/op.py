@@ -113,16 +113,14 @@ class Op(ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModalOp(Op):
-    """An op that training computes in another way than inference: with state, with chance, or in a form that differentiates faster."""
+    """An op that training computes in another way: with state, with chance, or in a form that differentiates faster."""
 
     def state(self, *inputs: Value) -> dict[str, Weight]:
         """Arrays that training updates without a gradient (running statistics)."""
         return {}
 
     @abstractmethod
-    def train(
-        self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """What the op computes in training, and the new values of its state."""
 
 
@@ -157,8 +155,6 @@ def output_value(op: Op, inputs: tuple[Value, ...]) -> Value:
 def alternatives(op_type: type[Op], sizes: Sequence[int]) -> Iterator[Op]:
     """Every op of a type over the declared choices of its fields, and over `sizes` for the fields that are sizes."""
     fields = dataclasses.fields(op_type)
-    domains = [
-        tuple(sizes) if field.metadata.get("size") else field.metadata.get("choices", (field.default,)) for field in fields
-    ]
+    domains = [tuple(sizes) if field.metadata.get("size") else field.metadata.get("choices", (field.default,)) for field in fields]
     for values in itertools.product(*domains):
         yield op_type(**{field.name: value for field, value in zip(fields, values, strict=True)})

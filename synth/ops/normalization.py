@@ -37,7 +37,7 @@ def rms_norm(x: jax.Array, *, epsilon: float) -> jax.Array:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNorm(ModalOp):
-    """Normalization by the statistics of the batch in training, and by their running mean in inference (Ioffe and Szegedy, 2015)."""
+    """Normalization by the batch's statistics in training, by their running mean in inference (Ioffe and Szegedy, 2015)."""
 
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -54,9 +54,7 @@ class BatchNorm(ModalOp):
         factor = jax.lax.rsqrt(weights["var"] + self.epsilon) * weights["scale"]
         return (x - weights["mean"]) * factor + weights["bias"]
 
-    def train(
-        self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         (x,) = inputs
         axes = tuple(range(x.ndim - 1))
         mean, square = x.mean(axes), jnp.square(x).mean(axes)
