@@ -1,0 +1,393 @@
+"""The configuration of a study: one table of keys, frozen, read from TOML, strict.
+
+    config = load_config("experiments/digits.toml", ["search.generation=4", "time_limit=2m"])
+    config = Config.from_mapping({"model": "zoo:resnet8", "training": {"epochs": 20}})
+    config.training.epochs, config.time_limit        # 20, 300.0 (durations are seconds)
+    Config.from_mapping(config.to_mapping()) == config;  tomllib.loads(config.to_toml()) gives the same mapping
+
+Faults (unknown keys with the nearest valid one, wrong types, ranges, contradictions, missing files) come all at once as one `UserError`.
+
+Relative paths (`data.source = "npz:PATH"`, `model = "FILE.py:factory"`): in a config file they are looked up from the folder of that
+file, then from the current folder; in an override from the current folder, then from the config file's. `load_config` makes them
+absolute, so that the config stored in a run folder does not depend on where the search was started.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from alphanas.errors import Fault, UserError, nearest
+from alphanas.options import (
+    Duration,
+    Integer,
+    Interval,
+    ListOf,
+    Number,
+    OneOf,
+    Switch,
+    Text,
+    flatten,
+    keys_of,
+    option,
+    read_section,
+    section,
+    write_section,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The module that reads a data source, and what stands after its colon."""
+
+    module: str
+    argument: str = ""
+    takes_path: bool = False
+
+
+# A new data source is one file with `read(argument) -> Raw`, and one line here.
+SOURCES: Mapping[str, Source] = {
+    "digits": Source("alphanas.data.digits"),
+    "npz": Source("alphanas.data.npz", argument="PATH", takes_path=True),
+}
+
+FRACTION = Number(0.0, 1.0, open_high=True)
+SHARE = Number(0.0, 1.0, open_low=True, open_high=True)
+COUNT = Integer(0)
+POSITIVE = Integer(1)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which pictures, and how they are parted."""
+
+    source: str = option(
+        "digits", Text("digits or npz:PATH"), "digits (built in) or npz:PATH with x_train, y_train, x_test, y_test"
+    )
+    validation: float = option(0.2, SHARE, "share of the training part that selection uses and training does not see")
+    test: float = option(
+        0.3, SHARE, "share that only the final report sees, where the source has no test part of its own"
+    )
+    train_limit: int = option(0, COUNT, "train on this many pictures at most, classes kept in proportion; 0: all")
+    seed: int = option(
+        0,
+        Integer(0, 2**32 - 1),
+        "seed of the split; apart from the search's seed, so that the test part stays the same",
+    )
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to propose, and which numbers are good."""
+
+    strategy: str = option(
+        "evolution", Text("the name of a strategy such as evolution or random"), "how parents and changes are chosen"
+    )
+    generation: int = option(8, Integer(1, 10_000), "proposals made from the same archive, before it is updated")
+    objectives: tuple[str, ...] = option(
+        ("error", "params", "macs"),
+        ListOf(OneOf(("error", "params", "macs", "latency", "peak_bytes")), shortest=1, distinct=True),
+        "numbers to minimise",
+    )
+    max_candidates: int = option(0, COUNT, "stop after this many candidates; 0: the time limit alone stops")
+    region_min: int = option(1, POSITIVE, "fewest nodes that one proposal replaces")
+    region_max: int = option(8, POSITIVE, "most nodes that one proposal replaces")
+    mutation: float = option(
+        0.5, Number(0.0, 1.0), "probability that a property of the region is changed before synthesis"
+    )
+    attempts: int = option(4, POSITIVE, "proposals tried for one candidate before it counts as a failure")
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How a replacement that meets the changed properties is built."""
+
+    method: str = option("exact", Text("the name of a synthesis procedure such as exact"), "synthesis procedure")
+    max_length: int = option(6, Integer(1, 64), "most ops in a replacement")
+    params_ratio: tuple[float, float] = option(
+        (0.05, 1.0), Interval(Number(0.0, 1000.0)), "parameters of the replacement / of the region"
+    )
+    time_limit: float = option(2.0, Duration(), "time for one synthesis")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The cheap stages before training."""
+
+    proxy: str = option(
+        "naswot", Text("the name of a zero-cost score, or none"), "zero-cost score; none: no such stage"
+    )
+    reject: float = option(0.3, FRACTION, "share of candidates that the zero-cost score turns away")
+    batch: int = option(64, Integer(2), "pictures that the zero-cost score sees")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The recipe, the same for the seed and for every candidate."""
+
+    optimizer: str = option("adamw", OneOf(("adamw", "adam", "sgd")), "optimizer")
+    learning_rate: float = option(0.003, Number(0.0, 100.0, open_low=True), "peak learning rate")
+    schedule: str = option("cosine", OneOf(("cosine", "constant")), "learning rate over time, after the warm-up")
+    warmup: float = option(0.1, FRACTION, "share of the steps over which the learning rate rises to its peak")
+    momentum: float = option(0.9, FRACTION, "momentum of sgd")
+    weight_decay: float = option(0.0005, Number(0.0, 10.0), "decoupled weight decay")
+    label_smoothing: float = option(0.0, FRACTION, "label smoothing")
+    clip_norm: float = option(1.0, Number(0.0), "largest norm of the gradient; 0: not clipped")
+    batch_size: int = option(64, POSITIVE, "pictures in a step")
+    short_epochs: int = option(5, POSITIVE, "epochs of the short training that ranks candidates")
+    epochs: int = option(30, POSITIVE, "epochs of the full training of seed and finalists")
+    augment: str = option(
+        "none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right"
+    )
+    inherit: bool = option(
+        True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged"
+    )
+    time_limit: float = option(600.0, Duration(), "wall time of one training task; beyond it the candidate has failed")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where the latency of the seed and the finalists is measured."""
+
+    backends: tuple[str, ...] = option(
+        ("tvm",), ListOf(OneOf(("tvm", "xla", "onnxruntime")), distinct=True), "back ends; []: none"
+    )
+    trials: int = option(0, COUNT, "tuning trials of TVM's MetaSchedule; 0: the packed template, untuned")
+    threads: int = option(2, Integer(1, 1024), "threads of a measurement")
+    batch: int = option(1, POSITIVE, "batch size of a measurement")
+    repeats: int = option(10, Integer(2), "repeats that median and spread are taken over")
+    time_limit: float = option(90.0, Duration(), "wall time of one compilation and measurement")
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What happens to the best at the end."""
+
+    finalists: int = option(3, COUNT, "candidates of the Pareto front that are trained in full")
+    seeds: int = option(3, POSITIVE, "training seeds of the seed model and of each finalist, the same for all")
+    tolerance: float = option(0.003, FRACTION, "accuracy that the best may lie below the seed's")
+    share: float = option(0.5, FRACTION, "share of the time limit that is kept for the finish")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where the work runs."""
+
+    threads: int = option(1, Integer(1, 1024), "threads of one worker process")
+    memory: int = option(0, COUNT, "MiB that one worker may hold before its task has failed; 0: no limit")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of a study; every key has a default."""
+
+    model: str = option(
+        "zoo:resnet8", Text("zoo:NAME, package.module:factory or file.py:factory", r"[^:]+:[^:]+"), "the seed model"
+    )
+    seed: int = option(0, Integer(0, 2**32 - 1), "all the search's chance comes from it")
+    time_limit: float = option(300.0, Duration(), "wall time of the whole search")
+    workers: int = option(2, Integer(1, 1024), "worker processes")
+    data: Data = section(Data)
+    search: Search = section(Search)
+    synthesis: Synthesis = section(Synthesis)
+    scoring: Scoring = section(Scoring)
+    training: Training = section(Training)
+    hardware: Hardware = section(Hardware)
+    finish: Finish = section(Finish)
+    execution: Execution = section(Execution)
+
+    @staticmethod
+    def from_mapping(mapping: Mapping[str, Any]) -> Config:
+        """A config from nested tables; `UserError` with all faults. No file is looked at, so that a stored config always opens."""
+        faults: list[Fault] = []
+        config = read_section(Config, mapping, faults)
+        faults += contradictions(config)
+        if faults:
+            raise UserError(faults, cause="bad_config")
+        assert isinstance(config, Config)
+        return config
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Nested tables of TOML and JSON values; `from_mapping` reads it as an equal config."""
+        return write_section(self)
+
+    def to_toml(self) -> str:
+        """TOML text of every key; reading it gives an equal config."""
+        return tomli_w.dumps(self.to_mapping())
+
+    def difference(self, other: Config) -> tuple[str, ...]:
+        """The dotted keys in which two configs differ."""
+        mine, theirs = flatten(self.to_mapping()), flatten(other.to_mapping())
+        return tuple(key for key in mine if mine[key] != theirs[key])
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with top-level fields replaced, checked again."""
+        return Config.from_mapping(replace(self, **changes).to_mapping())
+
+
+# What may change between a search and its resume: when it stops and on how many processes it runs, never what it proposes.
+FREE_TO_CHANGE = (
+    "time_limit",
+    "workers",
+    "execution.threads",
+    "execution.memory",
+    "search.max_candidates",
+    "data.source",
+)
+
+
+def contradictions(config: Config) -> list[Fault]:
+    """Faults that two keys have together."""
+    training, search, finish = config.training, config.search, config.finish
+    rules = (
+        (
+            search.region_min > search.region_max,
+            "search.region_min",
+            search.region_min,
+            f"at most search.region_max = {search.region_max}",
+        ),
+        (
+            training.short_epochs > training.epochs,
+            "training.short_epochs",
+            training.short_epochs,
+            f"at most training.epochs = {training.epochs}",
+        ),
+        (
+            0 < config.data.train_limit < training.batch_size,
+            "data.train_limit",
+            config.data.train_limit,
+            f"0 (all) or at least training.batch_size = {training.batch_size}",
+        ),
+        (
+            0 < search.max_candidates < finish.finalists,
+            "search.max_candidates",
+            search.max_candidates,
+            f"0 (no limit) or at least finish.finalists = {finish.finalists}",
+        ),
+        (
+            "latency" in search.objectives and not config.hardware.backends,
+            "search.objectives",
+            "latency",
+            "a back end in hardware.backends to measure it",
+        ),
+    )
+    faults = [Fault(key, f"saw {saw}", wanted) for broken, key, saw, wanted in rules if broken]
+    source = source_fault(config.data.source)
+    return [*faults, source] if source else faults
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """("npz", "PATH") of "npz:PATH", ("digits", "") of "digits"."""
+    scheme, _, argument = source.partition(":")
+    return scheme.strip(), argument.strip()
+
+
+def source_fault(source: str) -> Fault | None:
+    """What is wrong with the form of a source, without looking at any file."""
+    scheme, argument = split_source(source)
+    forms = ", ".join(name + (f":{entry.argument}" if entry.argument else "") for name, entry in SOURCES.items())
+    if scheme not in SOURCES:
+        return Fault("data.source", f"saw {source!r}, an unknown source", forms, nearest(scheme, SOURCES))
+    if bool(argument) != bool(SOURCES[scheme].argument):
+        return Fault("data.source", f"saw {source!r}", forms)
+    return None
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The config in a TOML file, with `key.sub=value` overrides; relative paths made absolute, missing files named."""
+    path = Path(path)
+    mapping = read_toml(path)
+    faults: list[Fault] = []
+    changed = {key: value for text in overrides for key, value in [_override(text, faults)] if key}
+    for key, value in changed.items():
+        _set(mapping, key, value, faults)
+    faults += _resolve_paths(mapping, changed, path.resolve().parent)
+    try:
+        config = Config.from_mapping(mapping)
+    except UserError as error:
+        faults += error.faults
+    if faults:
+        raise UserError(tuple(dict.fromkeys(faults)), cause="bad_config")
+    return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; `UserError` when it is missing, unreadable or no TOML."""
+    remedy = "give the path of a TOML file such as experiments/digits.toml"
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        raise UserError(f"config {path}", saw="no such file", remedy=remedy, cause="missing_file") from None
+    except OSError as error:
+        raise UserError(
+            f"config {path}", saw=error.strerror or str(error), remedy=remedy, cause="missing_file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(
+            f"config {path}", saw=f"not TOML: {error}", remedy="mend that line", cause="bad_config"
+        ) from None
+
+
+def keys() -> dict[str, tuple[str, str, Any]]:
+    """Every key → (what it takes, what it means, its default), for `--help` and documents."""
+    return {key: (type(kind).__name__, help, default) for key, (kind, help, default) in keys_of(Config).items()}
+
+
+def _override(text: str, faults: list[Fault]) -> tuple[str, Any]:
+    """('key.sub', value) of an override; the value is TOML where it reads as TOML, otherwise the text itself."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key):
+        faults.append(Fault(f"--set {text}", "", "key=value such as search.generation=4"))
+        return ("", None)
+    try:
+        return (key, tomllib.loads(f"value = {value}")["value"])
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return (key, value)
+
+
+def _set(mapping: dict[str, Any], key: str, value: Any, faults: list[Fault]) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        inner = mapping.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            faults.append(Fault(f"--set {key}", f"{parent} is not a table"))
+            return
+        mapping = inner
+    mapping[leaf] = value
+
+
+def _resolve_paths(mapping: dict[str, Any], overridden: Mapping[str, Any], folder: Path) -> list[Fault]:
+    """Makes the relative paths of a fresh mapping absolute; a fault for each file that is nowhere."""
+    faults: list[Fault] = []
+    data = mapping.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    scheme, argument = split_source(source) if isinstance(source, str) else ("", "")
+    if isinstance(data, dict) and scheme in SOURCES and SOURCES[scheme].takes_path and argument:
+        found = _find(argument, _bases("data.source" in overridden, folder), "data.source", faults)
+        data["source"] = f"{scheme}:{found}"
+    model = mapping.get("model")
+    file, colon, factory = model.partition(":") if isinstance(model, str) else ("", "", "")
+    if colon and file.endswith(".py"):
+        found = _find(file, _bases("model" in overridden, folder), "model", faults)
+        mapping["model"] = f"{found}:{factory}"
+    return faults
+
+
+def _bases(overridden: bool, folder: Path) -> tuple[Path, ...]:
+    return (Path.cwd(), folder) if overridden else (folder, Path.cwd())
+
+
+def _find(text: str, bases: tuple[Path, ...], key: str, faults: list[Fault]) -> Path:
+    places = [base / Path(text).expanduser() for base in bases]
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    tried = " and ".join(dict.fromkeys(str(place) for place in places))
+    faults.append(Fault(key, f"no file {text!r} (looked for {tried})", "an existing file", "mend the path"))
+    return places[0]
