@@ -1,7 +1,7 @@
 """The language of programs, and synthesis in it."""
 
 from synth.graph import Builder, Graph, GraphError, Input, Node, chain
-from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, choice, size
+from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, alternatives, choice, size
 from synth.ops import OPS, vocabulary
 from synth.region import Region, regions, span, splice
 
@@ -18,6 +18,7 @@ __all__ = [
     "ShapeMismatch",
     "Value",
     "Weight",
+    "alternatives",
     "chain",
     "choice",
     "regions",

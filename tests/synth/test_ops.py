@@ -1,0 +1,237 @@
+"""Laws of every op, over one table, against oracles that are not JAX."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from synth import OPS, GraphError, Op, ShapeMismatch, Value, alternatives, vocabulary
+from synth.graph import Graph, Input, Node, op_from_json, op_to_json
+from synth.op import ModalOp, output_value
+from synth.ops import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    GroupNorm,
+    MaxPool,
+    MultiHeadAttention,
+    Relu,
+    Reshape,
+    Transpose,
+)
+from tests import oracles
+from tests.harnesses import IMAGE, OP_CASES, TOKENS, case_id
+
+cases = pytest.mark.parametrize(("op", "shapes"), OP_CASES, ids=case_id)
+
+
+def single(op: Op, shapes: tuple[tuple[int, ...], ...]) -> Graph:
+    inputs = tuple(Input(f"x{index}", (None, *shape)) for index, shape in enumerate(shapes))
+    return Graph(inputs, (Node("op", op, tuple(item.name for item in inputs)),), ("op",))
+
+
+def example(op: Op, shapes: tuple[tuple[int, ...], ...], batch: int = 3) -> tuple[Graph, dict[str, Any], list[np.ndarray]]:
+    graph = single(op, shapes)
+    rng = np.random.default_rng(7)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype), graph.init(jax.random.key(0)))
+    return graph, variables, [rng.standard_normal((batch, *shape)).astype(np.float32) for shape in shapes]
+
+
+def test_every_op_of_the_vocabulary_has_a_case() -> None:
+    assert {type(op) for op, _ in OP_CASES} == set(OPS.values())
+
+
+@cases
+def test_json_gives_the_op_back(op: Op, shapes: Any) -> None:
+    assert op_from_json(op_to_json(op)) == op
+
+
+@cases
+def test_the_inferred_type_is_the_type_of_the_result(op: Op, shapes: Any) -> None:
+    graph, variables, inputs = example(op, shapes)
+    out = graph.apply(variables, *inputs)
+    assert (None, *out.shape[1:]) == graph.values["op"].shape
+    assert out.shape[0] == 3
+    assert str(out.dtype) == graph.values["op"].dtype
+
+
+@cases
+def test_examples_of_a_batch_do_not_see_each_other(op: Op, shapes: Any) -> None:
+    graph, variables, inputs = example(op, shapes, batch=4)
+    whole = graph.apply(variables, *inputs)
+    part = graph.apply(variables, *(x[:2] for x in inputs))
+    np.testing.assert_allclose(whole[:2], part, rtol=1e-5, atol=1e-5)
+
+
+@cases
+def test_training_has_finite_gradients_for_every_parameter_and_input(op: Op, shapes: Any) -> None:
+    graph, variables, inputs = example(op, shapes)
+
+    def loss(params: Any, xs: Any) -> jax.Array:
+        out, new = graph.apply({**variables, "params": params}, *xs, train=True, rng=jax.random.key(1))
+        assert jax.tree.structure(new) == jax.tree.structure(variables)
+        return jnp.sum(out * jnp.cos(jnp.arange(out.size).reshape(out.shape)))
+
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], inputs)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(grads[1]))
+
+
+@cases
+def test_vmap_over_weights_equals_a_loop(op: Op, shapes: Any) -> None:
+    graph, variables, inputs = example(op, shapes)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 1.5]), variables)
+    axes = jax.tree.map(lambda leaf: 0, stacked)
+    if not jax.tree.leaves(stacked):
+        return
+    both = jax.vmap(graph.apply, in_axes=(axes, *(None for _ in inputs)))(stacked, *inputs)
+    second = graph.apply(jax.tree.map(lambda leaf: leaf[1], stacked), *inputs)
+    np.testing.assert_allclose(both[1], second, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("op", "shapes"), [case for case in OP_CASES if isinstance(case[0], Conv | DepthwiseConv)], ids=case_id)
+def test_convolutions_are_the_sums_that_define_them(op: Any, shapes: Any) -> None:
+    graph, variables, (x,) = example(op, shapes)
+    weights = variables["params"]["op"]
+    kernel = np.asarray(weights["kernel"])
+    groups = x.shape[-1] // kernel.shape[-2]
+    expected = oracles.convolve(x, kernel, stride=op.stride, dilation=op.dilation, groups=groups, padding=op.padding)
+    expected += np.asarray(weights.get("bias", 0.0))
+    np.testing.assert_allclose(graph.apply(variables, x), expected, rtol=1e-4, atol=1e-4)
+    trained, _ = graph.apply(variables, x, train=True, rng=jax.random.key(0))
+    np.testing.assert_allclose(trained, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [Conv(features=64, groups=4), Conv(features=32, groups=32, kernel=5), DepthwiseConv(), DepthwiseConv(stride=2)],
+    ids=case_id,
+)
+def test_fast_training_forms_have_the_gradients_of_the_plain_convolution(op: Any) -> None:
+    graph, variables, (x,) = example(op, ((7, 6, 64),))
+    key = jax.random.key(0)
+
+    def loss(variables: Any, train: bool) -> jax.Array:
+        out = graph.apply(variables, x, train=True, rng=key)[0] if train else graph.apply(variables, x)
+        return jnp.sum(jnp.sin(out))
+
+    plain, fast = (jax.grad(loss)(variables, train)["params"]["op"]["kernel"] for train in (False, True))
+    np.testing.assert_allclose(fast, plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("op", "shapes"), [case for case in OP_CASES if isinstance(case[0], AvgPool | MaxPool)], ids=case_id)
+def test_pools_reduce_their_windows(op: Any, shapes: Any) -> None:
+    graph, variables, (x,) = example(op, shapes)
+    expected = oracles.pool(x, window=op.window, stride=op.stride, padding=op.padding, largest=isinstance(op, MaxPool))
+    np.testing.assert_allclose(graph.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_a_weighted_mean_of_values(causal: bool) -> None:
+    graph, variables, (x,) = example(MultiHeadAttention(heads=2, causal=causal), (TOKENS,))
+    expected = oracles.attention(x, variables["params"]["op"], causal=causal)
+    np.testing.assert_allclose(graph.apply(variables, x), expected, rtol=1e-4, atol=1e-4)
+
+
+CLOSED_FORMS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "squared_relu": lambda x: np.maximum(x, 0) ** 2,
+    "gelu": lambda x: 0.5 * x * (1 + special.erf(x / math.sqrt(2))),
+    "silu": lambda x: x * special.expit(x),
+    "sigmoid": special.expit,
+    "softmax": oracles.softmax,
+}
+
+
+@pytest.mark.parametrize("kind", CLOSED_FORMS)
+def test_activations_are_their_closed_forms(kind: str) -> None:
+    graph, variables, (x,) = example(OPS[kind](), (TOKENS,))
+    np.testing.assert_allclose(graph.apply(variables, x), CLOSED_FORMS[kind](x.astype(np.float64)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "axes"),
+    [(OPS["layer_norm"](), TOKENS, (-1,)), (GroupNorm(groups=4), IMAGE, (1, 2, 4)), (GroupNorm(groups=1), IMAGE, (1, 2, 3, 4))],
+    ids=case_id,
+)
+def test_norms_standardise_their_groups(op: Op, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    graph, _, (x,) = example(op, (shape,))
+    out = np.asarray(graph.apply(graph.init(jax.random.key(0)), x * 3 + 1))
+    if isinstance(op, GroupNorm):
+        out = out.reshape(*out.shape[:-1], op.groups, -1)
+    np.testing.assert_allclose(out.mean(axes), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std(axes), 1, atol=1e-3)
+
+
+def test_batch_norm_trains_on_the_batch_and_infers_on_the_running_statistics() -> None:
+    graph, variables, (x,) = example(BatchNorm(momentum=0.8), (IMAGE,), batch=8)
+    own = variables["params"]["op"]
+    out, new = graph.apply(variables, x * 2 + 3, train=True, rng=jax.random.key(0))
+    mean, var = (x * 2 + 3).mean((0, 1, 2)), (x * 2 + 3).var((0, 1, 2))
+    np.testing.assert_allclose(out, (x * 2 + 3 - mean) / np.sqrt(var + 1e-5) * own["scale"] + own["bias"], rtol=1e-3, atol=1e-3)
+    old = variables["state"]["op"]
+    np.testing.assert_allclose(new["state"]["op"]["mean"], 0.8 * old["mean"] + 0.2 * mean, rtol=1e-4)
+    np.testing.assert_allclose(new["state"]["op"]["var"], 0.8 * old["var"] + 0.2 * var, rtol=1e-3)
+    inferred = graph.apply(variables, x)
+    np.testing.assert_allclose(
+        inferred, (x - old["mean"]) / np.sqrt(np.asarray(old["var"]) + 1e-5) * own["scale"] + own["bias"], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_dropout_keeps_the_mean_and_drops_at_its_rate() -> None:
+    graph = single(Dropout(rate=0.25), ((64, 64, 4),))
+    out, _ = graph.apply(graph.init(jax.random.key(0)), jnp.ones((2, 64, 64, 4)), train=True, rng=jax.random.key(1))
+    assert abs(float((out == 0).mean()) - 0.25) < 0.02
+    assert abs(float(out.mean()) - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "says"),
+    [
+        (Conv(features=8, groups=5), IMAGE, "5 groups, which must divide"),
+        (Conv(features=8), (12,), "spatial axes"),
+        (Conv(features=8, kernel=11, padding="VALID"), IMAGE, "leaves nothing"),
+        (GroupNorm(groups=5), IMAGE, "must divide"),
+        (MultiHeadAttention(heads=3), TOKENS, "must divide"),
+        (MultiHeadAttention(heads=2), IMAGE, "positions and features"),
+        (Reshape(shape=(5, -1)), (7,), "does not hold"),
+        (Transpose(order=(1, 1)), TOKENS, "must permute"),
+        (AvgPool(), (12,), "spatial axes"),
+    ],
+    ids=case_id,
+)
+def test_what_does_not_fit_says_so(op: Op, shape: tuple[int, ...], says: str) -> None:
+    with pytest.raises(ShapeMismatch, match=says):
+        output_value(op, (Value((None, *shape)),))
+
+
+@pytest.mark.parametrize("data", [{"kind": "no_such_op"}, {"kind": "relu", "slope": 1}, {"kind": "dense"}])
+def test_json_of_no_op_is_an_error(data: dict[str, Any]) -> None:
+    with pytest.raises(GraphError):
+        op_from_json(data)
+
+
+def test_alternatives_are_the_product_of_the_declared_choices() -> None:
+    found = list(alternatives(Conv, [4, 8]))
+    assert len(found) == len(set(found)) == 3 * 2 * 4 * 2
+    assert {op.features for op in found if isinstance(op, Conv)} == {4, 8}
+    assert list(alternatives(Relu, [4])) == [Relu()]
+
+
+def test_two_ops_of_one_kind_are_an_error() -> None:
+    with pytest.raises(ValueError, match="dense"):
+        vocabulary(Dense, Dense)
+
+
+def test_stateless_ops_are_not_modal() -> None:
+    assert not isinstance(Dense(features=3), ModalOp)
+    assert isinstance(BatchNorm(), ModalOp)
