@@ -1,10 +1,13 @@
-"""How graphs show themselves: as a text table and as HTML for notebooks."""
+"""How graphs show themselves: as a text table, as a drawing, and as HTML for notebooks."""
 
 from __future__ import annotations
 
 import html
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
+
+from synth.drawing import draw
 
 if TYPE_CHECKING:
     from synth.graph import Graph
@@ -36,13 +39,23 @@ def as_text(graph: Graph) -> str:
     return "\n".join([f"inputs {head}", *lines, f"outputs {', '.join(graph.outputs)}, {graph.params:,} parameters"])
 
 
+def as_svg(graph: Graph, *, marked: Collection[str] = ()) -> str:
+    """A drawing of the graph, the nodes in `marked` highlighted; SVG text without scripts, fonts or links."""
+    return draw(graph, marked=marked)
+
+
 def as_html(graph: Graph) -> str:
-    """A table for notebooks."""
+    """A drawing for notebooks, and below it, folded, the table of all nodes."""
+    inputs = ", ".join(f"{html.escape(item.name)}: {item.value}" for item in graph.inputs)
+    summary = f"{inputs} → {', '.join(map(html.escape, graph.outputs))}; {len(graph.nodes)} nodes, {graph.params:,} parameters"
+    return f"<div>{as_svg(graph)}<details><summary>{summary}</summary>{as_table(graph)}</details></div>"
+
+
+def as_table(graph: Graph) -> str:
+    """An HTML table, one node a row."""
     head = "".join(f"<th style='text-align:left'>{title}</th>" for title in ("node", "op", "reads", "shape", "parameters"))
     body = "".join(
         "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
         for row in rows(graph)
     )
-    inputs = ", ".join(f"{html.escape(item.name)}: {item.value}" for item in graph.inputs)
-    caption = f"{inputs} → {', '.join(map(html.escape, graph.outputs))}, {graph.params:,} parameters"
-    return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"
+    return f"<table><tr>{head}</tr>{body}</table>"
