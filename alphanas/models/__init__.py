@@ -1,0 +1,6 @@
+"""Models in: the zoo, a user's own Flax or JAX model, weights from and to files.
+
+The package loads neither flax nor orbax when it is imported; what needs them imports them when it is called.
+"""
+
+from __future__ import annotations
