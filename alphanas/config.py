@@ -5,11 +5,12 @@
     config.training.epochs, config.time_limit        # 20, 300.0 (durations are seconds)
     Config.from_mapping(config.to_mapping()) == config;  tomllib.loads(config.to_toml()) gives the same mapping
 
-Faults (unknown keys with the nearest valid one, wrong types, ranges, contradictions, missing files) come all at once as one `UserError`.
+Faults (unknown keys with the nearest valid one, wrong types, ranges, contradictions, missing files) come all at once as one
+`UserError`.
 
-Relative paths (`data.source = "npz:PATH"`, `model = "FILE.py:factory"`): in a config file they are looked up from the folder of that
-file, then from the current folder; in an override from the current folder, then from the config file's. `load_config` makes them
-absolute, so that the config stored in a run folder does not depend on where the search was started.
+Relative paths (`data.source = "npz:PATH"`, `model = "FILE.py:factory"`): in a config file they are looked up from the folder of
+that file, then from the current folder; in an override from the current folder, then from the config file's. `load_config` makes
+them absolute, so that the config stored in a run folder does not depend on where the search was started.
 """
 
 from __future__ import annotations
@@ -71,9 +72,7 @@ class Data:
         "digits", Text("digits or npz:PATH"), "digits (built in) or npz:PATH with x_train, y_train, x_test, y_test"
     )
     validation: float = option(0.2, SHARE, "share of the training part that selection uses and training does not see")
-    test: float = option(
-        0.3, SHARE, "share that only the final report sees, where the source has no test part of its own"
-    )
+    test: float = option(0.3, SHARE, "share that only the final report sees, where the source has no test part of its own")
     train_limit: int = option(0, COUNT, "train on this many pictures at most, classes kept in proportion; 0: all")
     seed: int = option(
         0,
@@ -98,9 +97,7 @@ class Search:
     max_candidates: int = option(0, COUNT, "stop after this many candidates; 0: the time limit alone stops")
     region_min: int = option(1, POSITIVE, "fewest nodes that one proposal replaces")
     region_max: int = option(8, POSITIVE, "most nodes that one proposal replaces")
-    mutation: float = option(
-        0.5, Number(0.0, 1.0), "probability that a property of the region is changed before synthesis"
-    )
+    mutation: float = option(0.5, Number(0.0, 1.0), "probability that a property of the region is changed before synthesis")
     attempts: int = option(4, POSITIVE, "proposals tried for one candidate before it counts as a failure")
 
 
@@ -120,9 +117,7 @@ class Synthesis:
 class Scoring:
     """The cheap stages before training."""
 
-    proxy: str = option(
-        "naswot", Text("the name of a zero-cost score, or none"), "zero-cost score; none: no such stage"
-    )
+    proxy: str = option("naswot", Text("the name of a zero-cost score, or none"), "zero-cost score; none: no such stage")
     reject: float = option(0.3, FRACTION, "share of candidates that the zero-cost score turns away")
     batch: int = option(64, Integer(2), "pictures that the zero-cost score sees")
 
@@ -142,12 +137,8 @@ class Training:
     batch_size: int = option(64, POSITIVE, "pictures in a step")
     short_epochs: int = option(5, POSITIVE, "epochs of the short training that ranks candidates")
     epochs: int = option(30, POSITIVE, "epochs of the full training of seed and finalists")
-    augment: str = option(
-        "none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right"
-    )
-    inherit: bool = option(
-        True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged"
-    )
+    augment: str = option("none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right")
+    inherit: bool = option(True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged")
     time_limit: float = option(600.0, Duration(), "wall time of one training task; beyond it the candidate has failed")
 
 
@@ -155,9 +146,7 @@ class Training:
 class Hardware:
     """Where the latency of the seed and the finalists is measured."""
 
-    backends: tuple[str, ...] = option(
-        ("tvm",), ListOf(OneOf(("tvm", "xla", "onnxruntime")), distinct=True), "back ends; []: none"
-    )
+    backends: tuple[str, ...] = option(("tvm",), ListOf(OneOf(("tvm", "xla", "onnxruntime")), distinct=True), "back ends; []: none")
     trials: int = option(0, COUNT, "tuning trials of TVM's MetaSchedule; 0: the packed template, untuned")
     threads: int = option(2, Integer(1, 1024), "threads of a measurement")
     batch: int = option(1, POSITIVE, "batch size of a measurement")
@@ -325,13 +314,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"config {path}", saw="no such file", remedy=remedy, cause="missing_file") from None
     except OSError as error:
-        raise UserError(
-            f"config {path}", saw=error.strerror or str(error), remedy=remedy, cause="missing_file"
-        ) from None
+        raise UserError(f"config {path}", saw=error.strerror or str(error), remedy=remedy, cause="missing_file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(
-            f"config {path}", saw=f"not TOML: {error}", remedy="mend that line", cause="bad_config"
-        ) from None
+        raise UserError(f"config {path}", saw=f"not TOML: {error}", remedy="mend that line", cause="bad_config") from None
 
 
 def keys() -> dict[str, tuple[str, str, Any]]:

@@ -1,8 +1,8 @@
 """One error for what a user can mend: the thing, what was seen, what was wanted, what to do.
 
-`UserError("data.source", saw="…", wanted="…", remedy="…")` is one fault; `UserError([Fault(…), Fault(…)])` tells all faults at once.
-The command line prints `str(error)` without a traceback and exits with `error.exit_code`: 2 for bad usage or a bad config, 1 for what
-failed while running. `error.cause` is a word that a program can ask for (`"disk_full"`, `"read_only"`, `"locked"`, `"corrupted"`, …).
+`UserError("data.source", saw="…", wanted="…", remedy="…")` is one fault; `UserError([Fault(…), Fault(…)])` tells all at once. The
+command line prints `str(error)` without a traceback and exits with `error.exit_code`: 2 for bad usage or a bad config, 1 for what
+failed while running. `error.cause` is a word that a program can ask for ("disk_full", "read_only", "locked", "corrupted", …).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Strict reading of mappings into frozen dataclasses: every option says its kind, range and meaning, and all faults come at once.
 
-A section is a frozen dataclass whose fields are made by `option(default, kind, help)`; a kind is an object with `read(value)`, which
-returns the value or raises `Refused`, and `write(value)`, its inverse for TOML. `read_section` never stops at the first fault.
+A section is a frozen dataclass whose fields are made by `option(default, kind, help)`; a kind is an object with `read(value)`,
+which returns the value or raises `Refused`, and `write(value)`, its inverse for TOML. `read_section` never stops at the first fault.
 """
 
 from __future__ import annotations
@@ -233,9 +233,7 @@ def read_section(
             if not isinstance(inner, Mapping):
                 faults.append(Fault(f"{prefix}{name}", f"saw {_show(inner)}", f"a table [{prefix}{name}]"))
                 continue
-            values[name] = read_section(
-                field.metadata["section"], inner, faults, prefix=f"{prefix}{name}.", elsewhere=elsewhere
-            )
+            values[name] = read_section(field.metadata["section"], inner, faults, prefix=f"{prefix}{name}.", elsewhere=elsewhere)
             continue
         try:
             values[name] = field.metadata["kind"].read(mapping[name])

@@ -7,8 +7,8 @@
     pictures.fingerprint                       # sha256 hex of the source's content and of how it was parted; not of its path
     pictures.standardisation                   # x = (pixel / scale - mean[c]) / std[c], from the training part alone
 
-The validation part is taken off the training part; the test part is the source's own where it has one. Selection never sees the test
-part. `UserError` for a missing file, wrong keys, shapes, dtypes, labels, empty parts, or a single class.
+The validation part is taken off the training part; the test part is the source's own where it has one. Selection never sees the
+test part. `UserError` for a missing file, wrong keys, shapes, dtypes, labels, empty parts, or a single class.
 """
 
 from alphanas.data.load import DataSet, Standardisation, load

@@ -89,9 +89,7 @@ def _fingerprint(raw: Raw, options: Data) -> str:
     return hashlib.sha256(f"{raw.fingerprint()} {parting}".encode()).hexdigest()
 
 
-def _split(
-    indices: Array, labels: Array, share: float, rng: np.random.Generator, name: str, key: str
-) -> tuple[Array, Array]:
+def _split(indices: Array, labels: Array, share: float, rng: np.random.Generator, name: str, key: str) -> tuple[Array, Array]:
     """(share, rest) of the indices, every class in proportion and in both parts, each in ascending order.
 
     Written out because scikit-learn's split costs every worker a second of imports and refuses small classes.

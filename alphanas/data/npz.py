@@ -22,9 +22,7 @@ def read(argument: str) -> Raw:
     try:
         arrays = _arrays(path)
     except FileNotFoundError:
-        raise UserError(
-            f"data {path}", saw="no such file", wanted=FORM, remedy="mend data.source", cause="missing_file"
-        ) from None
+        raise UserError(f"data {path}", saw="no such file", wanted=FORM, remedy="mend data.source", cause="missing_file") from None
     except OSError as error:
         saw = error.strerror or str(error)
         raise UserError(f"data {path}", saw=saw, wanted=FORM, remedy="mend data.source", cause="missing_file") from None

@@ -68,9 +68,7 @@ def _nhwc(pictures: Array) -> Array:
 def _picture_faults(name: str, key: str, pictures: Array) -> list[Fault]:
     thing = f"{name}, {key}"
     if pictures.ndim not in (3, 4):
-        return [
-            Fault(thing, f"shape {pictures.shape}", "(pictures, height, width) or (pictures, height, width, channels)")
-        ]
+        return [Fault(thing, f"shape {pictures.shape}", "(pictures, height, width) or (pictures, height, width, channels)")]
     if 0 in pictures.shape:
         return [Fault(thing, f"shape {pictures.shape}, which is empty", "at least one picture of at least one pixel")]
     if pictures.dtype != np.uint8 and pictures.dtype.kind != "f":
@@ -101,11 +99,7 @@ def _agreement_faults(raw: Raw) -> list[Fault]:
         return [Fault(f"{raw.name}, y_train", f"the single class {classes[0]}", "at least two classes")]
     if len(classes) < count:
         missing = int(np.setdiff1d(np.arange(min(count, len(classes) + 1)), classes)[0])
-        return [
-            Fault(
-                f"{raw.name}, y_train", f"labels up to {count - 1} but none is {missing}", "every label of 0..classes-1"
-            )
-        ]
+        return [Fault(f"{raw.name}, y_train", f"labels up to {count - 1} but none is {missing}", "every label of 0..classes-1")]
     if raw.x_test is None or raw.y_test is None:
         return []
     faults = []
@@ -120,7 +114,5 @@ def _agreement_faults(raw: Raw) -> list[Fault]:
     if raw.x_test.dtype != raw.x_train.dtype:
         faults.append(Fault(f"{raw.name}, x_test", f"dtype {raw.x_test.dtype}", f"{raw.x_train.dtype} as x_train"))
     if int(raw.y_test.max()) >= count:
-        faults.append(
-            Fault(f"{raw.name}, y_test", f"label {int(raw.y_test.max())}", f"labels 0..{count - 1} as in y_train")
-        )
+        faults.append(Fault(f"{raw.name}, y_test", f"label {int(raw.y_test.max())}", f"labels 0..{count - 1} as in y_train"))
     return faults

@@ -1,0 +1,316 @@
+"""The writing side of a study: one process, one lock, every call a committed transaction."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert
+
+from alphanas.errors import UserError
+from alphanas.study import engine as engines
+from alphanas.study import schema, store
+from alphanas.study.candidate import Candidate
+from alphanas.study.faults import corrupted, translated
+from alphanas.study.files import ARTIFACTS, CONFIG, DATABASE, LOCK, SCRATCH, write_atomic
+from alphanas.study.files import store as store_file
+from alphanas.study.lock import Lock
+from alphanas.study.records import STAGES, STATUSES, Artifact, Outcome
+from alphanas.study.study import Study, check_version, require_store
+
+
+class Recorder:
+    """Records facts of a study. When a call has returned, no death of the process can lose what it recorded."""
+
+    def __init__(self, folder: Path, engine: Engine, lock: Lock) -> None:
+        self.folder = folder
+        self.study = Study(folder, engine)
+        self._engine = engine
+        self._lock = lock
+        self._thread = threading.RLock()
+        self._open: Connection | None = None
+        self._empty_scratch()
+        self.decide("status", {"status": "running"})
+
+    def candidate(
+        self,
+        id: int,
+        *,
+        status: str = "ok",
+        graph_json: str | None = None,
+        graph_hash: str | None = None,
+        parent: int | None = None,
+        generation: int = 0,
+        proposal: Mapping[str, Any] | None = None,
+        method: str | None = None,
+        seconds: float | None = None,
+        cause: str | None = None,
+        message: str | None = None,
+        artifacts: Mapping[str, Path | bytes] | None = None,
+    ) -> Candidate:
+        """Records a proposal together with the outcome of its synthesis; an id that is there already stays as it is.
+
+        A graph whose hash another candidate has makes this one a "duplicate" of it.
+        """
+        _check("status", status, STATUSES)
+        files = self._store(id, artifacts)
+        with self.transaction() as connection:
+            if store.has_candidate(connection, id):
+                store.add_decision(connection, "late_candidate", {"candidate": id, "status": status, "graph_hash": graph_hash})
+            else:
+                twin = None if graph_hash is None else store.candidate_with_hash(connection, graph_hash)
+                status = status if twin is None else "duplicate"
+                store.add_candidate(
+                    connection,
+                    {
+                        "id": id,
+                        "parent": parent,
+                        "generation": generation,
+                        "graph_hash": graph_hash if twin is None else None,
+                        "duplicate_of": twin,
+                        "graph_json": graph_json if twin is None else None,
+                        "proposal": dict(proposal or {}),
+                        "method": method,
+                        "seconds": seconds,
+                        "status": status,
+                        "time": time.time(),
+                    },
+                )
+                store.add_outcome(connection, Outcome(id, "synthesis", "", status, cause, message, {"seconds": seconds}))
+                self._add_artifacts(connection, files)
+        return self._candidate(id)
+
+    def outcome(
+        self,
+        candidate: int,
+        stage: str,
+        status: str = "ok",
+        *,
+        discriminator: str | int = "",
+        values: Mapping[str, Any] | None = None,
+        cause: str | None = None,
+        message: str | None = None,
+        started: float | None = None,
+        ended: float | None = None,
+        artifacts: Mapping[str, Path | bytes] | None = None,
+    ) -> Outcome:
+        """Records what a stage said, with its files, at once; if that is known already, the first stays and this one is logged."""
+        _check("status", status, STATUSES)
+        _check("stage", stage, STAGES)
+        files = self._store(candidate, artifacts)
+        fresh = Outcome(candidate, stage, str(discriminator), status, cause, message, dict(values or {}), started, ended)
+        with self.transaction() as connection:
+            known = store.find_outcome(connection, candidate, stage, str(discriminator))
+            if known is None:
+                store.add_outcome(connection, fresh)
+                self._add_artifacts(connection, files)
+            else:
+                late = {"candidate": candidate, "stage": stage, "discriminator": str(discriminator), "status": status}
+                store.add_decision(connection, "late_outcome", {**late, "values": fresh.values, "cause": cause})
+        return known or fresh
+
+    def artifact(self, candidate: int, kind: str, content: Path | bytes) -> None:
+        """Records a file of a candidate; one of that kind that is there already stays."""
+        files = self._store(candidate, {kind: content})
+        with self.transaction() as connection:
+            self._add_artifacts(connection, files)
+
+    def decide(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Appends to the log."""
+        with self.transaction() as connection:
+            store.add_decision(connection, kind, payload)
+
+    def find(self, candidate: int, stage: str, discriminator: str | int = "") -> Outcome | None:
+        """The outcome of a stage if it is known."""
+        with self.transaction() as connection:
+            return store.find_outcome(connection, candidate, stage, str(discriminator))
+
+    def done(self, candidate: int, stage: str, discriminator: str | int = "") -> bool:
+        """Whether a stage has an outcome, good or bad."""
+        return self.find(candidate, stage, discriminator) is not None
+
+    def scratch(self, name: str) -> Path:
+        """A path for a worker's output; it is emptied when the study is resumed, and `artifacts=` moves a file out of it."""
+        folder = self.folder / SCRATCH
+        with translated(self.folder):
+            folder.mkdir(exist_ok=True)
+        return folder / Path(name).name
+
+    def finish(self, status: str = "done") -> None:
+        """Records how the search ended."""
+        self.decide("status", {"status": status})
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Makes the calls inside one transaction: all of them are recorded or, if one raises, none."""
+        with self._thread, translated(self.folder):
+            if self._open is not None:
+                yield self._open
+                return
+            with self._engine.begin() as connection:
+                self._open = connection
+                try:
+                    yield connection
+                finally:
+                    self._open = None
+
+    def close(self) -> None:
+        """Folds the log into the database file and lets another process write."""
+        if self._lock.held():
+            with translated(self.folder), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._engine.dispose()
+            self._lock.release()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _candidate(self, id: int) -> Candidate:
+        return self.study.candidate(id)
+
+    def _store(self, candidate: int, artifacts: Mapping[str, Path | bytes] | None) -> list[Artifact]:
+        """Files first, rows after: a row never points to what is not there."""
+        return [
+            Artifact(candidate, kind, *store_file(self.folder, content, _suffix(kind, content)))
+            for kind, content in (artifacts or {}).items()
+        ]
+
+    def _add_artifacts(self, connection: Connection, files: list[Artifact]) -> None:
+        for file in files:
+            store.add_artifact(connection, file)
+
+    def _empty_scratch(self) -> None:
+        with translated(self.folder):
+            shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
+            (self.folder / SCRATCH).mkdir(exist_ok=True)
+
+
+def create_study(
+    folder: str | Path,
+    *,
+    config: Mapping[str, Any],
+    config_toml: str,
+    key: int,
+    fingerprint: str,
+    environment: Mapping[str, Any],
+) -> Recorder:
+    """Starts a study in a new or empty folder; `UserError` when the folder has a study or anything else in it."""
+    folder = Path(folder)
+    with translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_strangers(folder)
+    lock = Lock(folder)
+    try:
+        engine = engines.writer(folder)
+        with translated(folder):
+            _refuse_another(folder, engine, config)
+            write_atomic(folder / CONFIG, config_toml)
+            with engine.begin() as connection:
+                schema.metadata.create_all(connection)
+                connection.execute(
+                    insert(schema.study),
+                    {
+                        "id": 1,
+                        "schema_version": schema.VERSION,
+                        "study_key": key,
+                        "fingerprint": fingerprint,
+                        "config": dict(config),
+                        "environment": dict(environment),
+                        "created": time.time(),
+                    },
+                )
+        return Recorder(folder, engine, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None) -> Recorder:
+    """Opens a study to go on with it; `UserError` when the folder holds none, another one is writing, or it is of another config.
+
+    `config` is compared with the stored one key by key, where given: hand over only the keys that must agree.
+    """
+    folder = Path(folder)
+    require_store(folder)
+    lock = Lock(folder)
+    try:
+        engine = engines.writer(folder)
+        check_version(folder, engine)
+        with translated(folder), engine.connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if verdict != "ok":
+            raise corrupted(folder, f"study.sqlite: {verdict}")
+        recorder = Recorder(folder, engine, lock)
+        if config is not None:
+            _require_same(folder, recorder.study.config, config)
+        return recorder
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _suffix(kind: str, content: Path | bytes) -> str:
+    if isinstance(content, Path) and content.suffix:
+        return content.suffix
+    return Path(kind).suffix or (".safetensors" if kind.startswith("weights") else "")
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """A folder with files of somebody else stays as it is."""
+    ours = {DATABASE, LOCK, CONFIG, ARTIFACTS, SCRATCH, f"{DATABASE}-wal", f"{DATABASE}-shm"}
+    names = sorted(path.name for path in folder.iterdir())
+    strangers = [name for name in names if name not in ours and not name.startswith(f".{CONFIG}")]
+    if strangers and DATABASE not in names:
+        saw = f"not empty: {', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''}"
+        raise UserError(
+            f"run folder {folder}", saw=saw, wanted="a new or empty folder", remedy="choose another with --out", cause="bad_folder"
+        )
+
+
+def _refuse_another(folder: Path, engine: Engine, config: Mapping[str, Any]) -> None:
+    """A folder that holds a study is not searched into again."""
+    with engine.connect() as connection:
+        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+        row = store.study_row(connection) if "study" in tables else None
+    if row is None:
+        return
+    same = dict(row.config) == dict(config)
+    saw = (
+        "it holds a study of this config already"
+        if same
+        else f"it holds a study of another config ({_differing(row.config, config)})"
+    )
+    remedy = f"go on with it by `python -m alphanas resume {folder}`, or choose another folder with --out"
+    raise UserError(f"run folder {folder}", saw=saw, remedy=remedy, cause="other_study")
+
+
+def _require_same(folder: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    differing = _differing(stored, given)
+    if differing:
+        remedy = "resume with the study's own config, or search into another folder"
+        raise UserError(f"run folder {folder}", saw=f"a study of another config ({differing})", remedy=remedy, cause="other_study")
+
+
+def _differing(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> str:
+    parts = []
+    for key, value in given.items():
+        before = stored.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            parts.append(_differing(before, value, f"{prefix}{key}."))
+        elif value != before:
+            parts.append(f"{prefix}{key} = {value!r} here, {before!r} there")
+    return ", ".join(part for part in parts if part)
+
+
+def _check(thing: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise ValueError(f"{thing} {word!r} is none of {', '.join(known)}")

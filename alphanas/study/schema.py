@@ -1,0 +1,90 @@
+"""The tables. Rows are only ever added, never changed: what is the case now is derived from them.
+
+Plain SQLAlchemy Core with portable types, so that PostgreSQL can stand in for SQLite.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION = 1
+
+metadata = MetaData()
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1: one study a run folder
+    Column("schema_version", Integer, nullable=False),
+    Column("study_key", BigInteger, nullable=False),
+    Column("fingerprint", String(128), nullable=False),  # of the data
+    Column("config", JSON, nullable=False),
+    Column("environment", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", Integer, nullable=False, unique=True),  # the candidate's number; its chance is fold_in(study key, id)
+    Column("parent", Integer),
+    Column("generation", Integer, nullable=False),
+    Column("graph_hash", String(64), unique=True),  # null where there is no graph, or it is another candidate's
+    Column("duplicate_of", Integer),
+    Column("graph_json", Text),
+    Column("proposal", JSON, nullable=False),  # region, which property was changed from what to what, …
+    Column("method", String(64)),
+    Column("seconds", Float),
+    Column("status", String(32), nullable=False),
+    Column("time", Float, nullable=False),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("candidate", Integer, ForeignKey("candidates.id"), nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("discriminator", String(128), nullable=False),  # seed, back end, …; empty if there is but one
+    Column("status", String(32), nullable=False),
+    Column("cause", String(128)),
+    Column("message", Text),
+    Column("values", JSON, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    UniqueConstraint("candidate", "stage", "discriminator"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("candidate", Integer, ForeignKey("candidates.id"), nullable=False),
+    Column("kind", String(128), nullable=False),
+    Column("path", Text, nullable=False),  # relative to the run folder, so that it can be moved
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("candidate", "kind"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(64), nullable=False, index=True),
+    Column("payload", JSON, nullable=False),
+    Column("time", Float, nullable=False),
+)

@@ -1,0 +1,114 @@
+"""Rows in, rows out: the one place that speaks SQL for a study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from alphanas.study import schema
+from alphanas.study.records import Artifact, Decision, Outcome
+
+# Never read into memory with the rest: a graph is kilobytes, and a study may hold a hundred thousand.
+CANDIDATE_COLUMNS = [column for column in schema.candidates.c if column.name != "graph_json"]
+
+
+def candidates_after(connection: Connection, sequence: int) -> list[Row[Any]]:
+    """Candidate rows added after a sequence number, without their graphs."""
+    table = schema.candidates
+    return list(connection.execute(select(*CANDIDATE_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence)))
+
+
+def outcomes_after(connection: Connection, sequence: int) -> list[tuple[int, Outcome]]:
+    """(sequence, outcome) of outcomes added after a sequence number."""
+    table = schema.outcomes
+    rows = connection.execute(select(table).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    return [(row.sequence, _outcome(row)) for row in rows]
+
+
+def artifacts_after(connection: Connection, sequence: int) -> list[tuple[int, Artifact]]:
+    """(sequence, artifact) of artifacts added after a sequence number."""
+    table = schema.artifacts
+    rows = connection.execute(select(table).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    return [(row.sequence, Artifact(row.candidate, row.kind, row.path, row.sha256, row.bytes)) for row in rows]
+
+
+def decisions_of(connection: Connection, kind: str | None) -> list[Decision]:
+    """The log, or its entries of one kind, oldest first."""
+    table = schema.decisions
+    query = select(table).order_by(table.c.sequence)
+    rows = connection.execute(query if kind is None else query.where(table.c.kind == kind))
+    return [Decision(row.sequence, row.kind, row.payload, row.time) for row in rows]
+
+
+def study_row(connection: Connection) -> Row[Any] | None:
+    """The row about the study as a whole."""
+    return connection.execute(select(schema.study).where(schema.study.c.id == 1)).one_or_none()
+
+
+def graph_json(connection: Connection, candidate: int) -> str | None:
+    """A candidate's graph; a duplicate's is that of the candidate it repeats."""
+    table = schema.candidates
+    row = connection.execute(select(table.c.graph_json, table.c.duplicate_of).where(table.c.id == candidate)).one_or_none()
+    if row is None:
+        return None
+    if row.graph_json is None and row.duplicate_of is not None and row.duplicate_of != candidate:
+        original = connection.execute(select(table.c.graph_json).where(table.c.id == row.duplicate_of)).one_or_none()
+        return None if original is None else original.graph_json
+    return None if row.graph_json is None else str(row.graph_json)
+
+
+def candidate_with_hash(connection: Connection, graph_hash: str) -> int | None:
+    """The candidate that has this graph."""
+    row = connection.execute(select(schema.candidates.c.id).where(schema.candidates.c.graph_hash == graph_hash)).one_or_none()
+    return None if row is None else int(row.id)
+
+
+def has_candidate(connection: Connection, candidate: int) -> bool:
+    """Whether this id is taken."""
+    query = select(func.count()).select_from(schema.candidates).where(schema.candidates.c.id == candidate)
+    return bool(connection.execute(query).scalar_one())
+
+
+def find_outcome(connection: Connection, candidate: int, stage: str, discriminator: str) -> Outcome | None:
+    """The outcome of a stage, if it is known."""
+    table = schema.outcomes
+    row = connection.execute(
+        select(table).where(table.c.candidate == candidate, table.c.stage == stage, table.c.discriminator == discriminator)
+    ).one_or_none()
+    return None if row is None else _outcome(row)
+
+
+def add_candidate(connection: Connection, values: Mapping[str, Any]) -> None:
+    """A new candidate row."""
+    connection.execute(insert(schema.candidates).values(**values))
+
+
+def add_outcome(connection: Connection, outcome: Outcome) -> None:
+    """A new outcome row."""
+    row = {name: getattr(outcome, name) for name in OUTCOME_COLUMNS}
+    connection.execute(insert(schema.outcomes), row)
+
+
+def add_artifact(connection: Connection, artifact: Artifact) -> bool:
+    """A new artifact row; False when the candidate has one of that kind already."""
+    table = schema.artifacts
+    known = select(func.count()).select_from(table).where(table.c.candidate == artifact.candidate, table.c.kind == artifact.kind)
+    if connection.execute(known).scalar_one():
+        return False
+    connection.execute(insert(table), {name: getattr(artifact, name) for name in ("candidate", "kind", "path", "sha256", "bytes")})
+    return True
+
+
+def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any]) -> None:
+    """A new entry of the log."""
+    connection.execute(insert(schema.decisions), {"kind": kind, "payload": dict(payload), "time": time.time()})
+
+
+OUTCOME_COLUMNS = ("candidate", "stage", "discriminator", "status", "cause", "message", "values", "started", "ended")
+
+
+def _outcome(row: Row[Any]) -> Outcome:
+    return Outcome(**{name: row._mapping[name] for name in OUTCOME_COLUMNS})

@@ -1,0 +1,240 @@
+"""The reading side of a study: what users get. Never writes, needs no jax."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from alphanas.errors import FAILED, UserError, nearest
+from alphanas.study import engine as engines
+from alphanas.study import schema, store
+from alphanas.study.candidate import Candidate
+from alphanas.study.faults import corrupted, translated
+from alphanas.study.files import DATABASE, verified
+from alphanas.study.lock import is_locked
+from alphanas.study.pareto import pareto_front
+from alphanas.study.records import Artifact, Decision, Outcome
+from alphanas.study.summary import SEED, summary
+
+
+class Study:
+    """A study in its run folder. What it says is what is committed at the moment of the question."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder = folder
+        self._engine = engine
+        with self._reading() as connection:
+            row = store.study_row(connection)
+        if row is None:
+            raise not_a_run_folder(folder, "its study.sqlite holds no study")
+        self._row = row
+        self._candidates: dict[int, Candidate] = {}
+        self._outcomes: dict[int, list[Outcome]] = defaultdict(list)
+        self._artifacts: dict[int, list[Artifact]] = defaultdict(list)
+        self._seen = [0, 0, 0]
+
+    @property
+    def key(self) -> int:
+        """The study's key, from which all its chance comes."""
+        return int(self._row.study_key)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The config as it was at the start; `Config.from_mapping` reads it."""
+        return dict(self._row.config)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """What the study was started on."""
+        return dict(self._row.environment)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the data."""
+        return str(self._row.fingerprint)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates by id; the seed model is number 0."""
+        self._refresh()
+        return tuple(self._candidates[key] for key in sorted(self._candidates))
+
+    def candidate(self, candidate: int) -> Candidate:
+        """The candidate of this id; `UserError` when there is none."""
+        self._refresh()
+        if candidate not in self._candidates:
+            known = f"ids up to {max(self._candidates)}" if self._candidates else "an id of this study, which has no candidates yet"
+            raise UserError(f"candidate {candidate}", saw="not in this study", wanted=known)
+        return self._candidates[candidate]
+
+    def seed(self) -> Candidate:
+        """The seed model."""
+        return self.candidate(SEED)
+
+    def pareto(self, objectives: Sequence[str] | None = None) -> tuple[Candidate, ...]:
+        """Candidates that no other beats, by the config's objectives; those for which all of them are known.
+
+        The error is that of the short training, which all candidates have alike.
+        """
+        names = tuple(objectives or self.config.get("search", {}).get("objectives", ("error", "params", "macs")))
+        points = [(one, [one.objective(name) for name in names]) for one in self.candidates()]
+        known = [(one, [float(number) for number in numbers if number is not None]) for one, numbers in points]
+        full = [(one, numbers) for one, numbers in known if len(numbers) == len(names)]
+        return tuple(full[index][0] for index in pareto_front([numbers for _, numbers in full]))
+
+    def best(self) -> Candidate:
+        """The smallest model that is as accurate as the seed, by the validation part alone.
+
+        The search's last decision where there is one; until then, the fewest parameters among those whose validation accuracy in
+        the longest training that they share with the seed is at least the seed's minus `finish.tolerance`; the seed if none is.
+        """
+        decided = self.decisions("best")
+        if decided:
+            return self.candidate(int(decided[-1].payload["candidate"]))
+        seed = self.seed()
+        tolerance = float(self.config.get("finish", {}).get("tolerance", 0.0))
+        for stage in ("full", "short"):
+            bar = seed.accuracies(stage)
+            able = [one for one in self.candidates() if one.params is not None and one.accuracies(stage) and bar]
+            good = [one for one in able if fmean(one.accuracies(stage)) >= fmean(bar) - tolerance]
+            if len(able) > 1 and good:
+                return min(good, key=lambda one: (one.params or 0, one.id))
+        return seed
+
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        return summary(self)
+
+    def status(self) -> str:
+        """running, done, or the word the search ended with; interrupted if it did not come to its end."""
+        entries = self.decisions("status")
+        if is_locked(self.folder) and (not entries or entries[-1].payload["status"] == "running"):
+            return "running"
+        last = str(entries[-1].payload["status"]) if entries else "running"
+        return "interrupted" if last == "running" else last
+
+    def decisions(self, kind: str | None = None) -> tuple[Decision, ...]:
+        """The log of the search, or its entries of one kind, oldest first."""
+        with self._reading() as connection:
+            return tuple(store.decisions_of(connection, kind))
+
+    def outcomes_of(self, candidate: int) -> tuple[Outcome, ...]:
+        """A candidate's outcomes as of the last question to the study."""
+        return tuple(self._outcomes.get(candidate, ()))
+
+    def artifacts_of(self, candidate: int) -> tuple[Artifact, ...]:
+        """A candidate's files as of the last question to the study."""
+        return tuple(self._artifacts.get(candidate, ()))
+
+    def verified(self, artifact: Artifact) -> Path:
+        """The path of a file whose content is what was recorded."""
+        return verified(self.folder, artifact.path, artifact.sha256, artifact.bytes)
+
+    def graph_json(self, candidate: int) -> str | None:
+        """A candidate's graph as JSON."""
+        with self._reading() as connection:
+            return store.graph_json(connection, candidate)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._engine.dispose()
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.folder)!r}, {len(self.candidates())} candidates, {self.status()})"
+
+    def _repr_html_(self) -> str:
+        from alphanas.study.html import table
+
+        shown = {one.id: one for one in (*self.candidates()[:1], *self.pareto())}
+        return table(list(shown.values())[:30], caption=f"{self!r}: the seed and the Pareto front")
+
+    def _refresh(self) -> None:
+        """Reads what was added since the last time; rows are never changed, so that what was read stays true."""
+        with self._reading() as connection:
+            candidates = store.candidates_after(connection, self._seen[0])
+            outcomes = store.outcomes_after(connection, self._seen[1])
+            artifacts = store.artifacts_after(connection, self._seen[2])
+        for row in candidates:
+            self._seen[0] = row.sequence
+            self._candidates[row.id] = Candidate(
+                row.id,
+                row.parent,
+                row.generation,
+                row.status,
+                row.graph_hash,
+                row.duplicate_of,
+                row.proposal,
+                row.method,
+                row.seconds,
+                self,
+            )
+        for self._seen[1], outcome in outcomes:
+            self._outcomes[outcome.candidate].append(outcome)
+        for self._seen[2], artifact in artifacts:
+            self._artifacts[artifact.candidate].append(artifact)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self.folder), self._engine.connect() as connection:
+            yield connection
+
+
+def open_study(folder: str | Path) -> Study:
+    """The study in a run folder, for reading; `UserError` when the folder holds none or it cannot be read."""
+    folder = Path(folder)
+    require_store(folder)
+    engine = engines.reader(folder)
+    try:
+        check_version(folder, engine)
+        return Study(folder, engine)
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def require_store(folder: Path) -> None:
+    """`UserError` unless the folder has a database file."""
+    if not folder.exists():
+        near = [path.name for path in folder.parent.iterdir() if (path / DATABASE).is_file()] if folder.parent.is_dir() else []
+        hint = nearest(folder.name, near) if near else "give the folder that a search wrote"
+        raise UserError(f"run folder {folder}", saw="no such folder", remedy=hint, cause="missing_file")
+    if not (folder / DATABASE).is_file():
+        raise not_a_run_folder(folder, "no study.sqlite in it")
+
+
+def not_a_run_folder(folder: Path, saw: str) -> UserError:
+    """There is no study here."""
+    return UserError(
+        f"run folder {folder}",
+        saw=f"not a run folder: {saw}",
+        remedy="give the folder that a search wrote",
+        cause="not_a_run_folder",
+    )
+
+
+def check_version(folder: Path, engine: Engine) -> int:
+    """The schema version of a store; `UserError` when it is not one of ours or from a later release."""
+    with translated(folder), engine.connect() as connection:
+        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+        if "study" not in tables:
+            raise not_a_run_folder(folder, "its study.sqlite holds no study")
+        version = connection.exec_driver_sql("SELECT max(schema_version) FROM study").scalar_one()
+    if version is None:
+        raise not_a_run_folder(folder, "its study.sqlite holds no study")
+    if not isinstance(version, int) or version < 1 or not set(schema.metadata.tables) <= tables:
+        raise corrupted(folder, f"study.sqlite: schema version {version!r}, tables {', '.join(sorted(tables))}")
+    if version > schema.VERSION:
+        raise UserError(
+            f"run folder {folder}",
+            saw=f"written by a later release (schema {version})",
+            wanted=f"schema {schema.VERSION} or older",
+            remedy="upgrade alphanas",
+            exit_code=FAILED,
+            cause="newer_schema",
+        )
+    return version
