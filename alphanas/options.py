@@ -1,7 +1,7 @@
 """Strict reading of mappings into frozen dataclasses: every option says its kind, range and meaning, and all faults come at once.
 
 A section is a frozen dataclass whose fields are made by `option(default, kind, help)`; a kind is an object with `read(value)`,
-which returns the value or raises `Refused`, and `write(value)`, its inverse for TOML. `read_section` never stops at the first fault.
+which returns the value or raises `Refused`, and `write(value)`, its inverse for TOML. `read_section` goes on after a fault.
 """
 
 from __future__ import annotations

@@ -1,0 +1,181 @@
+"""One worker process as its parent sees it: start, ask, watch, kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alphanas.execution import frames
+from alphanas.execution.results import Completed, Failed, Result
+
+TAIL_BYTES = 16_384
+POLL_S = 0.2
+FAREWELL_S = 2.0
+BOOT = "import sys; from alphanas.execution.worker import main; main(*map(int, sys.argv[1:]))"
+
+
+class WorkerProcess:
+    """A running worker. Not for use by two threads at once; the thread that made it must outlive it (Linux ties their ends)."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        request_read, self._requests = os.pipe()
+        self._replies, reply_write = os.pipe()
+        self._log, log_write = os.pipe()
+        theirs = (request_read, reply_write, log_write)
+        path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", BOOT, str(request_read), str(reply_write), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log_write,
+                stderr=log_write,
+                pass_fds=(request_read, reply_write),
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, **env},
+                start_new_session=True,
+            )
+        except BaseException:
+            for descriptor in (self._requests, self._replies, self._log):
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        self.pid = self._process.pid
+        self._buffer = bytearray()
+        self._tail = bytearray()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._replies, selectors.EVENT_READ)
+        self._selector.register(self._log, selectors.EVENT_READ)
+
+    def run(self, request: bytes, *, limit_s: float | None, memory_limit: int | None, cancelled: Callable[[], bool]) -> Result:
+        """The result of one task; after a crash, at the limit of time or memory, and when it is cancelled, the worker is dead."""
+        started = time.monotonic()
+        self._drain_log()
+        self._tail.clear()
+        try:
+            frames.write(self._requests, request)
+        except BrokenPipeError:
+            return self._crashed(started)
+        while True:
+            if cancelled():
+                return self._ended("cancelled", "cancelled", started)
+            waited = time.monotonic() - started
+            if limit_s is not None and waited > limit_s:
+                return self._ended("timeout", f"no result within {limit_s:g} s", started)
+            resident = self.resident() if memory_limit is not None else 0
+            if memory_limit is not None and resident > memory_limit:
+                saw = f"{resident >> 20} MiB resident, above the limit of {memory_limit >> 20} MiB"
+                return self._ended("out_of_memory", saw, started)
+            left = POLL_S if limit_s is None else min(POLL_S, max(limit_s - waited, 0.0) + 0.001)
+            ready = {key.fd for key, _ in self._selector.select(left)}
+            if self._log in ready:
+                self._drain_log()
+            if self._replies not in ready:
+                continue
+            block = os.read(self._replies, 1 << 20)
+            if not block:
+                return self._crashed(started)
+            self._buffer += block
+            reply = frames.decode(self._buffer)
+            if reply is not None:
+                self._drain_log()
+                return _result(reply, self._log_tail())
+
+    def resident(self) -> int:
+        """Bytes of memory that the process holds now; 0 where the system does not tell."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def alive(self) -> bool:
+        """Whether it can take a task."""
+        return self._process.returncode is None and not self._exited()
+
+    def kill(self) -> int:
+        """Ends the worker and all that it started; returns its exit status as `subprocess` has it."""
+        # The group first: as long as the dead leader is not reaped, its number cannot be anyone else's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        return self._process.wait()
+
+    def close(self, *, grace_s: float = FAREWELL_S) -> None:
+        """Lets an idle worker end by itself, then makes it; closes the pipes."""
+        os.close(self._requests)
+        deadline = time.monotonic() + grace_s
+        while not self._exited() and time.monotonic() < deadline:
+            self._drain_log()
+            time.sleep(0.01)
+        self.kill()
+        self._selector.close()
+        os.close(self._replies)
+        os.close(self._log)
+
+    def _exited(self) -> bool:
+        """Whether it has ended, without reaping it."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _ended(self, cause: str, message: str, started: float) -> Failed:
+        self.kill()
+        self._drain_log()
+        return Failed(cause, message, self._log_tail(), time.monotonic() - started)
+
+    def _crashed(self, started: float) -> Failed:
+        """The pipe is closed: the process has ended, or ends now."""
+        deadline = time.monotonic() + FAREWELL_S
+        while not self._exited() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        ended = self._exited()
+        status = self.kill()
+        self._drain_log()
+        message = _exit_text(status) if ended else "it closed its pipe"
+        return Failed("crashed", message, self._log_tail(), time.monotonic() - started)
+
+    def _drain_log(self) -> None:
+        """Takes what was printed so far, keeps its end."""
+        os.set_blocking(self._log, False)
+        while True:
+            try:
+                block = os.read(self._log, 1 << 16)
+            except BlockingIOError:
+                return
+            if not block:
+                if self._log in self._selector.get_map():
+                    self._selector.unregister(self._log)
+                return
+            self._tail += block
+            del self._tail[:-TAIL_BYTES]
+
+    def _log_tail(self) -> str:
+        return self._tail.decode(errors="replace").strip()
+
+
+def _result(reply: dict[str, Any], tail: str) -> Result:
+    if "cause" in reply:
+        return Failed(reply["cause"], reply["message"], tail, reply["seconds"])
+    return Completed(reply["value"], reply["seconds"])
+
+
+def _exit_text(status: int) -> str:
+    if status >= 0:
+        return f"the worker exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = " (the system does so when memory runs out)" if name == "SIGKILL" else ""
+    return f"the worker was ended by {name}{hint}"

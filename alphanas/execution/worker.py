@@ -1,0 +1,66 @@
+"""The inside of a worker process: read a task, run it, answer, until the parent closes the pipe or dies."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import Any
+
+from alphanas.execution import frames
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(requests: int, replies: int, parent: int) -> None:
+    """Runs tasks from one pipe and answers on another."""
+    _die_with(parent)
+    while (request := frames.read(requests)) is not None:
+        frames.write(replies, _answer(request["task"], request["payload"]))
+
+
+def _die_with(parent: int) -> None:
+    """Asks the system to end this process with its parent; elsewhere than on Linux the pool's warden alone does so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _answer(task: str, payload: Any) -> bytes:
+    """The reply to one request. Here alone anything is caught: the process is the wall around what a task may raise."""
+    started = time.monotonic()
+    try:
+        reply = {"value": _function(task)(payload)}
+        encoded = frames.encode(reply | {"seconds": time.monotonic() - started})
+    except BaseException as error:
+        traceback.print_exc()
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise
+        cause, message = _classified(error)
+        encoded = frames.encode({"cause": cause, "message": message, "seconds": time.monotonic() - started})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return encoded
+
+
+def _function(task: str) -> Any:
+    module, _, name = task.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _classified(error: BaseException) -> tuple[str, str]:
+    from alphanas.errors import UserError
+    from alphanas.execution.results import TaskFailure
+
+    if isinstance(error, TaskFailure):
+        return error.cause, error.message
+    if isinstance(error, UserError):
+        return "bad_input", str(error)
+    text = f"{type(error).__name__}: {error}"
+    short = text if len(text) <= 2000 else text[:2000] + "…"
+    return ("out_of_memory" if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text else "error"), short
