@@ -1,0 +1,48 @@
+"""Properties of JAX programs by abstract interpretation: shape, depth, mixing, rank bound and capacity."""
+
+from __future__ import annotations
+
+from properties.capacity import Capacity
+from properties.depth import Steps
+from properties.inference import PROPERTIES, Inference, Table, analyze, infer
+from properties.mixing import Mixing, ReceptiveField
+from properties.property import Requirement
+from properties.rank import Rank
+from properties.relation import Relation, RelationalProperty
+from properties.requirements import (
+    CapacityRequirement,
+    DepthRequirement,
+    MixingRequirement,
+    ShapeRequirement,
+    requirement,
+    requirements,
+)
+from properties.rules import Rules, Top, rule, top
+from properties.shape import Shape
+
+__all__ = [
+    "PROPERTIES",
+    "Capacity",
+    "CapacityRequirement",
+    "DepthRequirement",
+    "Inference",
+    "Mixing",
+    "MixingRequirement",
+    "Rank",
+    "ReceptiveField",
+    "Relation",
+    "RelationalProperty",
+    "Requirement",
+    "Rules",
+    "Shape",
+    "ShapeRequirement",
+    "Steps",
+    "Table",
+    "Top",
+    "analyze",
+    "infer",
+    "requirement",
+    "requirements",
+    "rule",
+    "top",
+]

@@ -1,0 +1,156 @@
+"""What is inferred of a program: its shapes, depth, mixing, rank bound and capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import jax
+
+from properties import jaxpr
+from properties.capacity import Capacity, measure
+from properties.depth import DEPTH
+from properties.idioms import with_idioms
+from properties.interpreter import interpret
+from properties.mixing import MIXING, Mixing
+from properties.rank import RANK
+from properties.relation import RelationalAnalysis, RelationalProperty
+from properties.shape import Shape
+
+T = TypeVar("T")
+
+PROPERTIES: tuple[RelationalProperty, ...] = (DEPTH, MIXING, RANK)
+"""The relational properties that are inferred unless others are asked for."""
+
+Relations = tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[T]):
+    """One entry for each input and output: `table[input, output]`."""
+
+    rows: tuple[tuple[T, ...], ...]
+
+    def __getitem__(self, index: tuple[int, int]) -> T:
+        i, o = index
+        if not -len(self.rows) <= i < len(self.rows):
+            raise IndexError(f"input {i} asked for, but there are {len(self.rows)} inputs that are data (0 … {len(self.rows) - 1})")
+        row = self.rows[i]
+        if not -len(row) <= o < len(row):
+            raise IndexError(f"output {o} asked for, but there are {len(row)} outputs (0 … {len(row) - 1})")
+        return row[o]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The properties of one program; frozen, hashable, equal if all of them are.
+
+    `inputs` and `shape` are the types of the data inputs and of the outputs, flat and in order; `relations` holds for each
+    relational property, by name, a table of its relations (rows inputs, columns outputs, None where there is no dependence); `unknown` names
+    primitives for which nothing better than the top was claimed because no rule is known.
+    """
+
+    inputs: tuple[Shape, ...]
+    shape: tuple[Shape, ...]
+    relations: tuple[tuple[str, Relations], ...]
+    capacity: Capacity
+    unknown: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        inputs: Sequence[Shape],
+        outputs: Sequence[Shape],
+        relations: Mapping[str, Mapping[tuple[int, int], Any]],
+        capacity: Capacity,
+        unknown: Sequence[str] = (),
+    ) -> Inference:
+        """An inference from relations by property and (input, output); a missing pair means no dependence."""
+        tables = tuple(
+            (name, tuple(tuple(table.get((i, o)) for o in range(len(outputs))) for i in range(len(inputs))))
+            for name, table in sorted(relations.items())
+        )
+        return Inference(tuple(inputs), tuple(outputs), tables, capacity, tuple(sorted(set(unknown))))
+
+    def relation(self, name: str, i: int, o: int) -> Any:
+        """The relation of property `name` from input i to output o, or None if output o does not depend on input i."""
+        for known, rows in self.relations:
+            if known == name:
+                return Table(rows)[i, o]
+        names = ", ".join(known for known, _ in self.relations)
+        raise KeyError(f"no property {name!r} was inferred; there are {names}")
+
+    @property
+    def depth(self) -> Table[int]:
+        """Largest number of alternations of linear and non-linear steps, by (input, output); 0 where there is no dependence."""
+        return self._table("depth", lambda i, o, steps: 0 if steps is None else steps.depth)
+
+    @property
+    def mixing(self) -> Table[Mixing]:
+        """Axis dependence, by (input, output); all none where there is no dependence."""
+
+        def read(i: int, o: int, mixing: Mixing | None) -> Mixing:
+            return Mixing.nothing(self.inputs[i].shape, self.shape[o].shape) if mixing is None else mixing
+
+        return self._table("mixing", read)
+
+    @property
+    def rank(self) -> Table[int]:
+        """Upper bound of the Jacobian's rank, by (input, output); 0 where there is no dependence."""
+        return self._table("rank", lambda i, o, rank: 0 if rank is None else rank.bound)
+
+    def _table(self, name: str, read: Callable[[int, int, Any], T]) -> Table[T]:
+        return Table(
+            tuple(
+                tuple(read(i, o, self.relation(name, i, o)) for o in range(len(self.shape))) for i in range(len(self.inputs))
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        from properties.display import inference_html
+
+        return inference_html(self)
+
+
+def infer(
+    function: Callable[..., Any],
+    *arguments: Any,
+    params: Any = None,
+    properties: Sequence[RelationalProperty] = PROPERTIES,
+) -> Inference:
+    """The properties of `function(*arguments)`, or of `function(params, *arguments)` if parameters are given.
+
+    Arguments and parameters are trees of arrays or of `jax.ShapeDtypeStruct`s; parameters are not data. Values in the
+    arrays do not matter.
+    """
+    given = arguments if params is None else (params, *arguments)
+    closed, _ = jaxpr.trace(function, *given)
+    return analyze(closed, params=len(jax.tree.leaves(params)), properties=properties)
+
+
+def analyze(closed: Any, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
+    """The properties of a closed jaxpr whose first `params` inputs are parameters."""
+    program = with_idioms(jaxpr.program(closed))
+    return analyze_program(program, params=params, properties=properties)
+
+
+def analyze_program(
+    program: jaxpr.Program, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES
+) -> Inference:
+    """The properties of a program whose first `params` inputs are parameters."""
+    if not 0 <= params <= program.input_count:
+        raise ValueError(f"params={params}: the program has {program.input_count} inputs, so give 0 … {program.input_count}")
+    inputs = [program.types[slot] for slot in program.inputs]
+    data, weights = inputs[params:], inputs[:params]
+    outputs = [program.types[slot] for slot in program.outputs]
+    relations: dict[str, dict[tuple[int, int], Any]] = {}
+    unknown: set[str] = set()
+    for each in properties:
+        analysis = RelationalAnalysis(each, len(data), unknown)
+        values = [analysis.constant()] * params + [analysis.input(i, shape) for i, shape in enumerate(data)]
+        results = interpret(program, analysis, values)
+        relations[each.name] = {(i, o): value[i] for o, value in enumerate(results) for i in range(len(data))}
+    work, _ = measure(program, [False] * params + [True] * len(data))
+    held = sum(shape.size for shape in weights)
+    capacity = Capacity(held, work.macs, work.elementwise, work.bytes_moved, work.peak_bytes, work.bounded)
+    return Inference.of(data, outputs, relations, capacity, sorted(unknown))

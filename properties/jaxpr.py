@@ -1,0 +1,198 @@
+"""JAX programs as plain values: the only file that touches `jax.core` and `jax.extend`.
+
+A `Program` numbers the values of a jaxpr (its slots), so that an interpreter needs a list and no knowledge of JAX's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from properties.shape import Shape
+
+LARGEST_CONSTANT = 1 << 20
+"""Constants of more elements than this are never computed."""
+
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_lin": "call_jaxpr",
+    "shard_map": "jaxpr",
+}
+_STATIC = (int, float, bool, str, tuple, type(None), np.dtype)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Equation:
+    """One step of a program: a primitive's name, its parameters, and the slots that it reads and writes."""
+
+    primitive: str
+    params: Mapping[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_types: tuple[Shape, ...]
+    output_types: tuple[Shape, ...]
+    programs: tuple[Program, ...]
+    key: Hashable | None
+    _raw: Any
+
+    @property
+    def name(self) -> str:
+        """The name of the called function, or the primitive's own name if it calls none."""
+        name = self.params.get("name")
+        return name if isinstance(name, str) else self.primitive
+
+    @property
+    def source(self) -> str:
+        """Where the equation comes from, as `file:line (function)`, or the empty string if JAX does not know."""
+        frame = jax_frame(self._raw)
+        return "" if frame is None else frame
+
+    def evaluate(self, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The equation's results on concrete operands."""
+        with jax.ensure_compile_time_eval():
+            results = self._raw.primitive.bind(*operands, **self._raw.params)
+        many = self._raw.primitive.multiple_results
+        return [np.asarray(result) for result in (results if many else [results])]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A jaxpr with its values numbered: inputs first, then constants, then the rest in order of execution."""
+
+    input_count: int
+    types: tuple[Shape, ...]
+    constants: Mapping[int, Any]
+    equations: tuple[Equation, ...]
+    outputs: tuple[int, ...]
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> range:
+        """The slots of the program's inputs."""
+        return range(self.input_count)
+
+    @cached_property
+    def producers(self) -> Mapping[int, tuple[Equation, int]]:
+        """For every computed slot the equation that computes it, and which of its results it is."""
+        return {slot: (equation, k) for equation in self.equations for k, slot in enumerate(equation.outputs)}
+
+
+def trace(function: Callable[..., Any], *arguments: Any) -> tuple[core.ClosedJaxpr, Any]:
+    """The closed jaxpr of `function` on `arguments` (arrays or `ShapeDtypeStruct`s) and the structure of its output."""
+    closed, structure = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    return closed, structure
+
+
+def program(closed: core.ClosedJaxpr) -> Program:
+    """The program of a closed jaxpr."""
+    return _Reader({}, {}).read(closed.jaxpr, closed.consts)
+
+
+def parameter_count(tree: Any) -> int:
+    """The number of arrays in a tree of parameters."""
+    return len(jax.tree.leaves(tree))
+
+
+def jax_frame(raw: Any) -> str | None:
+    """The user's line that made an equation, if JAX kept it."""
+    traceback = raw.source_info.traceback
+    if traceback is None:
+        return None
+    for frame in traceback.frames:
+        if "/jax/_src/" not in frame.file_name and "/jax/" not in frame.file_name:
+            return f"{frame.file_name}:{frame.line_num} ({frame.function_name})"
+    return None
+
+
+class _Reader:
+    """Reads jaxprs; one jaxpr object that is called many times becomes one program."""
+
+    def __init__(self, programs: dict[int, Program], dtypes: dict[Any, str]):
+        self._programs = programs
+        self._dtypes = dtypes
+
+    def read(self, jaxpr: Any, constants: Sequence[Any]) -> Program:
+        types: list[Shape] = []
+        slots: dict[Any, int] = {}
+        values: dict[int, Any] = {}
+        for variable in (*jaxpr.invars, *jaxpr.constvars):
+            slots[variable] = len(types)
+            types.append(self._type(variable.aval))
+        for variable, value in zip(jaxpr.constvars, constants, strict=True):
+            values[slots[variable]] = value
+
+        def slot(atom: Any) -> int:
+            if not isinstance(atom, core.Literal):
+                return slots[atom]
+            values[len(types)] = atom.val
+            types.append(self._type(atom.aval))
+            return len(types) - 1
+
+        equations = []
+        for raw in jaxpr.eqns:
+            inputs = tuple([slot(atom) for atom in raw.invars])
+            outputs = tuple(range(len(types), len(types) + len(raw.outvars)))
+            for variable, number in zip(raw.outvars, outputs, strict=True):
+                slots[variable] = number
+                types.append(self._type(variable.aval))
+            equations.append(self._equation(raw, inputs, outputs, types))
+        results = tuple([slot(atom) for atom in jaxpr.outvars])
+        return Program(len(jaxpr.invars), tuple(types), values, tuple(equations), results)
+
+    def _equation(self, raw: Any, inputs: tuple[int, ...], outputs: tuple[int, ...], types: list[Shape]) -> Equation:
+        name = raw.primitive.name
+        programs = self._called(name, raw.params)
+        input_types = tuple([types[slot] for slot in inputs])
+        output_types = tuple([types[slot] for slot in outputs])
+        key = None if programs else _key(name, raw.params, input_types, output_types)
+        return Equation(name, raw.params, inputs, outputs, input_types, output_types, programs, key, raw)
+
+    def _called(self, name: str, params: Mapping[str, Any]) -> tuple[Program, ...]:
+        if name == "cond":
+            return tuple(self._memoised(branch) for branch in params["branches"])
+        if name == "scan":
+            return (self._memoised(params["jaxpr"]),)
+        if name == "while":
+            return self._memoised(params["cond_jaxpr"]), self._memoised(params["body_jaxpr"])
+        key = _CALLS.get(name)
+        return () if key is None else (self._memoised(params[key]),)
+
+    def _memoised(self, jaxpr: Any) -> Program:
+        found = self._programs.get(id(jaxpr))
+        if found is None:
+            closed = isinstance(jaxpr, core.ClosedJaxpr)
+            found = self.read(jaxpr.jaxpr, jaxpr.consts) if closed else self.read(jaxpr, ())
+            self._programs[id(jaxpr)] = found
+        return found
+
+    def _type(self, aval: Any) -> Shape:
+        dtype = getattr(aval, "dtype", None)
+        name = self._dtypes.get(dtype)
+        if name is None:
+            name = self._dtypes[dtype] = str(dtype)
+        return Shape(tuple(getattr(aval, "shape", ())), name)
+
+
+def _key(name: str, params: Mapping[str, Any], inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Hashable | None:
+    """A value equal for equal equations; none where a parameter cannot be hashed."""
+    key = (name, tuple(params.items()), inputs, outputs)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key

@@ -1,0 +1,54 @@
+"""Mixing: its lattice, and its rules by family of primitives."""
+
+from __future__ import annotations
+
+from properties.mixing import contraction, elementwise, indexing, layout, reduction, window
+from properties.mixing.affine import at, whole
+from properties.mixing.lattice import Mixing, ReceptiveField
+from properties.relation import RelationalProperty
+from properties.rules import Rules, top, union
+from properties.shape import Shape
+
+TOPS: Rules = top(
+    "select_and_scatter", "select_and_scatter_add", "select_and_gather_add", "optimization_barrier", "bitcast_convert_type",
+    "custom_linear_solve", "lu_solve", "tridiagonal_solve", "ragged_dot", "ragged_dot_general",
+    because="no model of the vocabulary needs better",
+)  # fmt: skip
+
+RULES: Rules = union(
+    [elementwise.RULES, contraction.RULES, reduction.RULES, layout.RULES, indexing.RULES, window.RULES, TOPS]
+)
+
+
+def _unstack(stacked: Shape, part: Shape) -> Mixing:
+    """Some slice along the leading axis: which one is not known."""
+    if 0 in stacked.shape:
+        return Mixing.top(stacked.shape, part.shape)
+    axes = [Mixing.identity(part.shape).axes[axis] for axis in range(len(part.shape))]
+    return Mixing.of(stacked.shape, part.shape, ((whole(stacked.shape[0]),), *axes))
+
+
+def _stack(part: Shape, stacked: Shape) -> Mixing:
+    from properties.mixing.lattice import mixing
+
+    axes = tuple([(at(axis + 1),) for axis in range(len(part.shape))])
+    return mixing(part.shape, stacked.shape, axes) or Mixing.top(part.shape, stacked.shape)
+
+
+def _top(before: Shape, after: Shape) -> Mixing:
+    return Mixing.top(before.shape, after.shape)
+
+
+MIXING = RelationalProperty(
+    name="mixing",
+    identity=lambda shape: Mixing.identity(shape.shape),
+    top=_top,
+    rules=RULES,
+    calls=Rules({}),
+    decide=_top,
+    unstack=_unstack,
+    stack=_stack,
+    settle=lambda before, after, left: Mixing.top(after.input, after.output),
+)
+
+__all__ = ["MIXING", "RULES", "Mixing", "ReceptiveField"]

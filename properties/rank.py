@@ -1,0 +1,61 @@
+"""Rank bound: the narrowest bottleneck between an input and an output.
+
+For every value of the parameters and inputs the rank of the Jacobian is at most this many. Along a path the smaller bound holds,
+parallel paths add up, and no bound exceeds the number of elements of either end. It errs upwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from properties.interpreter import Context
+from properties.relation import RelationalProperty
+from properties.rules import Rules, rule
+from properties.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """At most `bound` independent directions get through, from a value of `before` to one of `after` elements."""
+
+    bound: int
+    before: int
+    after: int
+
+    def then(self, following: Rank) -> Rank:
+        return Rank(min(self.bound, following.bound), self.before, following.after)
+
+    def join(self, other: Rank) -> Rank:
+        return Rank(min(self.bound + other.bound, self.before, self.after), self.before, self.after)
+
+
+def between(before: Shape, after: Shape) -> Rank:
+    """The bound for any function between two shapes."""
+    return Rank(min(before.size, after.size), before.size, after.size)
+
+
+def is_bounded_by_its_ends(context: Context, operand: int, output: int) -> Rank:
+    return between(context.equation.input_types[operand], context.equation.output_types[output])
+
+
+_EVERY: Rules = rule(is_bounded_by_its_ends, "*")
+
+
+class _Everywhere(Rules):
+    """The same rule for every primitive: the bound asks for sizes only."""
+
+    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+        return self["*"]
+
+
+RANK = RelationalProperty(
+    name="rank",
+    identity=lambda shape: Rank(shape.size, shape.size, shape.size),
+    top=between,
+    rules=_Everywhere(dict(_EVERY)),
+    calls=Rules({}),
+    decide=between,
+    unstack=between,
+    stack=lambda part, stacked: Rank(stacked.size, part.size, stacked.size),
+    settle=lambda before, after, left: Rank(min(after.before, after.after), after.before, after.after),
+)

@@ -1,0 +1,154 @@
+"""Relations between a program's inputs and its values, carried through a program by composition.
+
+A relational property says how one operand of an equation reaches one result; the relation from a program's input to any value
+follows: along a path relations compose with `then`, parallel paths are joined with `join`. No relation (None) means that the
+value does not depend on the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+
+from properties.interpreter import Context
+from properties.rules import Rules, Top
+from properties.shape import Shape
+
+
+@runtime_checkable
+class Relation(Protocol):
+    """How one value reaches another: frozen, hashable, equal when it means the same as far as that is cheap to tell."""
+
+    def then(self, following: Self) -> Self | None:
+        """The relation along this step followed by another, or None if nothing gets through."""
+
+    def join(self, other: Self) -> Self:
+        """The relation along two parallel paths."""
+
+
+Value: TypeAlias = tuple[Any, ...]
+"""For every input of the program its relation to a value, or None."""
+
+
+@dataclass(frozen=True)
+class RelationalProperty:
+    """A property whose values are relations: what its identity and top are, and its rules.
+
+    `calls` holds rules for called functions, by their names: such a call is not walked.
+    """
+
+    name: str
+    identity: Callable[[Shape], Any]
+    top: Callable[[Shape, Shape], Any]
+    rules: Rules
+    calls: Rules
+    decide: Callable[[Shape, Shape], Any]
+    unstack: Callable[[Shape, Shape], Any]
+    stack: Callable[[Shape, Shape], Any]
+    settle: Callable[[Any, Any, int | None], Any]
+    _local: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def local(self, context: Context, unknown: set[str]) -> tuple[tuple[Any, ...], ...]:
+        """For every result and operand of an equation the relation between them; memoised by the equation's value."""
+        equation = context.equation
+        key = None if equation.key is None else (equation.key, context.data)
+        found = self._local.get(key) if key is not None else None
+        if found is not None:
+            return found
+        rule = self.rules.get(equation.primitive)
+        if rule is None:
+            unknown.add(equation.primitive)
+        relations = self._apply(context, rule)
+        if key is not None and rule is not None and not context.asked:
+            self._local[key] = relations
+        return relations
+
+    def called(self, context: Context) -> tuple[tuple[Any, ...], ...] | None:
+        """As `local`, for a call of a function that has a rule by its name; else None."""
+        rule = self.calls.get(context.equation.name)
+        return None if rule is None else self._apply(context, rule)
+
+    def _apply(self, context: Context, rule: Any) -> tuple[tuple[Any, ...], ...]:
+        equation = context.equation
+        operands = [k for k, depends in enumerate(context.data) if depends]
+        rows = []
+        for output, result in enumerate(equation.output_types):
+            row: list[Any] = [None] * len(equation.inputs)
+            for operand in operands:
+                if rule is None or isinstance(rule, Top):
+                    row[operand] = self.top(equation.input_types[operand], result)
+                else:
+                    row[operand] = rule(context, operand, output)
+            rows.append(tuple(row))
+        return tuple(rows)
+
+
+@dataclass(eq=False)
+class RelationalAnalysis:
+    """The walker's view of a relational property for a program with `count` inputs; collects the primitives it did not know."""
+
+    property: RelationalProperty
+    count: int
+    unknown: set[str] = field(default_factory=set)
+
+    def input(self, index: int, shape: Shape) -> Value:
+        """The value of the program's input `index`: itself."""
+        value: list[Any] = [None] * self.count
+        value[index] = self.property.identity(shape)
+        return tuple(value)
+
+    def constant(self) -> Value:
+        return (None,) * self.count
+
+    def depends(self, value: Value) -> bool:
+        return any(relation is not None for relation in value)
+
+    def transfer(self, context: Context, operands: Sequence[Value]) -> list[Value]:
+        return [self._follow(operands, row) for row in self.property.local(context, self.unknown)]
+
+    def shortcut(self, context: Context, operands: Sequence[Value]) -> list[Value] | None:
+        rows = self.property.called(context)
+        return None if rows is None else [self._follow(operands, row) for row in rows]
+
+    def join(self, first: Value, second: Value) -> Value:
+        return tuple([_join(a, b) for a, b in zip(first, second, strict=True)])
+
+    def decide(self, value: Value, decision: Shape, result: Shape) -> Value:
+        return self._map(value, self.property.decide(decision, result))
+
+    def unstack(self, value: Value, stacked: Shape) -> Value:
+        return self._map(value, self.property.unstack(stacked, Shape(stacked.shape[1:], stacked.dtype)))
+
+    def stack(self, value: Value, stacked: Shape) -> Value:
+        return self._map(value, self.property.stack(Shape(stacked.shape[1:], stacked.dtype), stacked))
+
+    def settle(self, before: Value, after: Value, left: int | None) -> Value:
+        settle = self.property.settle
+        return tuple(
+            [b if a == b or a is None or b is None else settle(a, b, left) for a, b in zip(before, after, strict=True)]
+        )
+
+    def _map(self, value: Value, step: Any) -> Value:
+        return tuple([None if relation is None else relation.then(step) for relation in value])
+
+    def _follow(self, operands: Sequence[Value], row: tuple[Any, ...]) -> Value:
+        result: list[Any] = [None] * self.count
+        for value, step in zip(operands, row, strict=True):
+            if step is None:
+                continue
+            for index, relation in enumerate(value):
+                if relation is not None:
+                    result[index] = _join(result[index], relation.then(step))
+        return tuple(result)
+
+
+def _join(first: Any, second: Any) -> Any:
+    if first is None:
+        return second
+    if second is None or first == second:
+        return first
+    return first.join(second)

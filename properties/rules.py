@@ -1,0 +1,69 @@
+"""Tables of rules, one rule for each primitive's name, composed with `|`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from properties.interpreter import Context
+
+Rule: TypeAlias = Callable[[Context, int, int], Any]
+"""`rule(context, operand, output)`: the relation from one operand to one result of an equation, or None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """A declaration that nothing better than the top is claimed for a primitive, and why."""
+
+    because: str
+
+
+class Rules(Mapping[str, "Rule | Top"]):
+    """An immutable table from primitive names to rules."""
+
+    def __init__(self, table: Mapping[str, Rule | Top]):
+        self._table = dict(table)
+
+    def __getitem__(self, name: str) -> Rule | Top:
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __or__(self, other: Rules) -> Rules:
+        twice = sorted(self._table.keys() & other._table.keys())
+        if twice:
+            raise ValueError(f"two rules for {', '.join(twice)}: keep one of them, or take one table with `.without(...)`")
+        return Rules({**self._table, **other._table})
+
+    def without(self, *names: str) -> Rules:
+        """The table without the rules for `names`."""
+        return Rules({name: rule for name, rule in self._table.items() if name not in names})
+
+    def replacing(self, name: str, rule: Rule | Top) -> Rules:
+        """The table with another rule for `name`, which must have one already."""
+        if name not in self._table:
+            raise KeyError(f"there is no rule for {name!r} to replace")
+        return Rules({**self._table, name: rule})
+
+
+def rule(apply: Rule, *names: str) -> Rules:
+    """One rule for each of `names`."""
+    return Rules(dict.fromkeys(names, apply))
+
+
+def top(*names: str, because: str) -> Rules:
+    """No claim for any of `names`, because of the reason given."""
+    return Rules(dict.fromkeys(names, Top(because)))
+
+
+def union(tables: Iterable[Rules]) -> Rules:
+    """All the tables together; a primitive with two rules is an error."""
+    result = Rules({})
+    for table in tables:
+        result = result | table
+    return result
