@@ -1,0 +1,157 @@
+"""A function's inference trace as a module of Relax: one call per kernel, weights packed and kept as constants.
+
+Imports TVM: only worker processes import this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax, te
+from tvm_ffi import structural_equal, structural_hash
+
+from alphanas.hardware import indexing
+from alphanas.hardware.canonical import canonical
+from alphanas.hardware.emit import Argument, Emitted, Emitter, Storage, blocks_of
+from alphanas.hardware.kernels import Plan, plan
+from alphanas.hardware.program import Flat, flatten
+from alphanas.hardware.schedules import Knobs, candidates, scheduled
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One run of a kernel: which task it is, the slot it computes, what it reads."""
+
+    task: int
+    output: int
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A program as calls of distinct kernels (its tasks); equal kernels are one task."""
+
+    flat: Flat
+    tasks: tuple[Emitted, ...]
+    calls: tuple[Call, ...]
+    storages: Mapping[int, Storage]
+    lanes: int
+
+    def counts(self) -> dict[str, int]:
+        """Number of calls by kind of kernel."""
+        kinds = [self.tasks[call.task].geometry.kind for call in self.calls]
+        return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+
+
+def lower(function: Callable[..., Any], *inputs: Any, lanes: int = 16) -> Lowered:
+    """The kernels of `function` on inputs of these shapes. Raises NotLowerable for what has no rule."""
+    return _lowered(plan(canonical(flatten(function, *inputs))), lanes)
+
+
+def _lowered(planned: Plan, lanes: int) -> Lowered:
+    flat = planned.flat
+    producers = {step.output: step for step in flat.steps}
+    storages: dict[int, Storage] = {}
+    tasks: list[Emitted] = []
+    known: dict[int, list[int]] = {}
+    calls = []
+    for kernel in planned.kernels:
+        emitted = Emitter(planned, producers, storages, kernel, lanes).emit()
+        storages[kernel.output] = emitted.storage
+        same = known.setdefault(structural_hash(emitted.function), [])
+        task = next((number for number in same if structural_equal(tasks[number].function, emitted.function)), len(tasks))
+        if task == len(tasks):
+            tasks.append(emitted)
+            same.append(task)
+        calls.append(Call(task, kernel.output, emitted.arguments))
+    return Lowered(flat, tuple(tasks), tuple(calls), storages, lanes)
+
+
+def build_module(lowered: Lowered, knobs: Mapping[int, Knobs]) -> Any:
+    """The Relax module with every task under its knobs (the likeliest where none are given); its entry is `main`."""
+    functions = [scheduled(task, knobs.get(n) or candidates(task.geometry)[0]) for n, task in enumerate(lowered.tasks)]
+    return _relax(lowered, functions)
+
+
+def build_unscheduled(lowered: Lowered) -> Any:
+    """The Relax module with bare kernels, for a tuner that writes schedules of its own."""
+    return _relax(lowered, [task.function for task in lowered.tasks])
+
+
+def _relax(lowered: Lowered, functions: list[Any]) -> Any:
+    flat = lowered.flat
+    builder = relax.BlockBuilder()
+    inputs = [relax.Var(f"x{n}", _tensor(flat.types[slot].shape, flat.types[slot].dtype)) for n, slot in enumerate(flat.inputs)]
+    values: dict[int, Any] = dict(zip(flat.inputs, inputs, strict=True))
+    constants: dict[Argument, Any] = {}
+    with builder.function("main", inputs):
+        with builder.dataflow():
+            names = [
+                builder.add_func(function.with_attr("global_symbol", f"kernel{n}"), f"kernel{n}")
+                for n, function in enumerate(functions)
+            ]
+            for call in lowered.calls:
+                arguments = [_operand(lowered, argument, values, constants) for argument in call.arguments]
+                storage = lowered.storages[call.output]
+                call_type = _tensor(storage.filled, storage.dtype)
+                values[call.output] = builder.emit(relax.call_tir(names[call.task], arguments, call_type))
+            outputs = [builder.emit_output(_result(builder, lowered, slot, values, constants)) for slot in flat.outputs]
+        builder.emit_func_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
+    return builder.get()
+
+
+def _tensor(shape: tuple[int, ...], dtype: str) -> Any:
+    return relax.TensorType(shape, dtype)
+
+
+def _operand(lowered: Lowered, argument: Argument, values: Mapping[int, Any], constants: dict[Argument, Any]) -> Any:
+    if argument.slot in values:
+        return values[argument.slot]
+    if argument not in constants:
+        constants[argument] = relax.const(packed(lowered.flat.constants[argument.slot], argument, lowered.lanes))
+    return constants[argument]
+
+
+def packed(constant: np.ndarray, argument: Argument, lanes: int) -> np.ndarray:
+    """A constant as kernels read it: features filled up to whole blocks, and for weights a block's features side by side."""
+    if not constant.ndim:
+        return constant
+    features = constant.shape[-1]
+    if not argument.block:
+        count, block = blocks_of(features, lanes)
+        return _filled(constant, count * block)
+    count = -(-features // argument.block)
+    blocked = _filled(constant, count * argument.block).reshape(*constant.shape[:-1], count, argument.block)
+    return np.ascontiguousarray(np.moveaxis(blocked, -2, argument.front))
+
+
+def _filled(array: np.ndarray, width: int) -> np.ndarray:
+    missing = width - array.shape[-1]
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else np.ascontiguousarray(array)
+
+
+def _result(
+    builder: Any, lowered: Lowered, slot: int, values: Mapping[int, Any], constants: dict[Argument, Any]
+) -> Any:
+    """An output in the shape that the caller expects: a filled value is cut."""
+    kind = lowered.flat.types[slot]
+    value = _operand(lowered, Argument(slot), values, constants)
+    storage = lowered.storages.get(slot)
+    if storage is None or storage.filled == kind.shape:
+        return value
+    if storage.filled == storage.shape:
+        return builder.emit(relax.op.reshape(value, kind.shape))
+    source = te.placeholder(storage.filled, storage.dtype, "a0")
+    shape = kind.shape or (1,)
+
+    def element(*indices: Any) -> Any:
+        return source(*indexing.regroup(indices if kind.shape else [], kind.shape, storage.shape))
+
+    cut = te.compute(shape, element, name="result")
+    function = te.create_prim_func([source, cut]).with_attr("global_symbol", f"cut{slot}")
+    name = builder.add_func(function, f"cut{slot}")
+    result = builder.emit(relax.call_tir(name, [value], _tensor(shape, storage.dtype)))
+    return result if kind.shape else builder.emit(relax.op.reshape(result, ()))

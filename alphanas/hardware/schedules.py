@@ -1,0 +1,238 @@
+"""One schedule for each kind of kernel, with its knobs.
+
+The contraction keeps a tile of rows times blocks of features in registers: each weight vector is loaded once a tile, each input
+element is repeated across a vector. Convolutions, dense layers and batched products of attention are all of this form.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import s_tir
+
+from alphanas.hardware.emit import Emitted, Geometry
+
+REGISTERS = 24
+"""Vectors that a tile may take; the rest of 32 hold weights and inputs."""
+PARALLEL_WORK = 1 << 14
+"""Below so many operations a loop stays on one thread: waking another costs a few microseconds."""
+MAYBE_PARALLEL_WORK = 1 << 21
+"""Up to so many multiply-adds both ways are measured."""
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What is tried: the tile in rows and columns, how many blocks of features it takes, and whether threads share the loop."""
+
+    row: int = 1
+    column: int = 1
+    blocks: int = 1
+    parallel: bool = True
+
+    @property
+    def registers(self) -> int:
+        return self.row * self.column * self.blocks
+
+
+def candidates(geometry: Geometry) -> list[Knobs]:
+    """The knobs worth trying, the likeliest first; always at least one."""
+    if geometry.kind not in ("contraction", "depthwise"):
+        return [Knobs(parallel=geometry.work >= PARALLEL_WORK)]
+    outer = (1, *geometry.outer)
+    rows, columns = _divisors(outer[-2]) if len(geometry.outer) > 1 else [1], _divisors(outer[-1])
+    blocks = _divisors(geometry.blocks) if geometry.kind == "contraction" else [1]
+    threads = [True] if geometry.work > MAYBE_PARALLEL_WORK else [True, False] if geometry.work >= PARALLEL_WORK else [False]
+    tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= REGISTERS]
+    tiles.sort(key=lambda tile: (-_merit(*tile), tile))
+    shortlist = tiles[:6] if len(threads) == 1 else tiles[:4]
+    return [Knobs(r, c, b, parallel) for r, c, b in shortlist for parallel in threads]
+
+
+def _merit(row: int, column: int, blocks: int) -> float:
+    """How well a tile hides the latency of a multiply-add (8 in flight) and how few loads it needs for each."""
+    registers = row * column * blocks
+    loads = row * column + blocks
+    return min(registers, 12) / 12 - 0.5 * loads / registers - (0.1 if row > 1 else 0) - (0.05 if registers > 16 else 0)
+
+
+def _divisors(size: int) -> list[int]:
+    return [d for d in range(1, min(size, REGISTERS) + 1) if size % d == 0]
+
+
+def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
+    """The emitted function under its kind's schedule."""
+    schedule = s_tir.Schedule(emitted.function)
+    SCHEDULES[emitted.geometry.kind](schedule, emitted.geometry, knobs)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    for name in geometry.prologues:
+        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel)
+    tile = _tile(schedule, geometry, knobs)
+    _in_registers(schedule, geometry, tile)
+
+
+def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    result = schedule.get_sblock("result")
+    *outer, feature = schedule.get_loops(result)
+    block, lane = schedule.split(feature, [None, geometry.block])
+    *front, row, column = [None, *outer] if len(outer) == 2 else outer
+    front = [loop for loop in front if loop is not None]
+    row_out, row_in = schedule.split(row, [None, knobs.row])
+    column_out, column_in = schedule.split(column, [None, knobs.column])
+    schedule.reorder(*front, block, row_out, column_out, row_in, column_in, lane)
+    shared = schedule.fuse(*front, block)
+    sums = schedule.get_sblock("sums")
+    schedule.compute_at(sums, column_out, preserve_unit_loops=True)
+    schedule.set_scope(sums, 0, "local")
+    for name in geometry.prologues:
+        stage = schedule.get_sblock(name)
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.vectorize(schedule.get_loops(stage)[-1])
+    if knobs.parallel:
+        schedule.parallel(shared)
+    _accumulate(schedule, geometry, sums, column_out)
+    _store(schedule, result, 3)
+
+
+def _tile(schedule: Any, geometry: Geometry, knobs: Knobs) -> Any:
+    """Tiles the result; returns the loop below which a tile is computed."""
+    result = schedule.get_sblock("result")
+    *outer, feature = schedule.get_loops(result)
+    block_out, block_in, lane = schedule.split(feature, [None, knobs.blocks, geometry.block])
+    inner = []
+    column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    if len(outer) > 1:
+        row_out, row_in = schedule.split(outer[-2], [None, knobs.row])
+        inner = [row_in, column_in]
+        *front, rest = *outer[:-2], [row_out, column_out]
+    else:
+        inner = [column_in]
+        front, rest = [], [column_out]
+    schedule.reorder(*front, block_out, *rest, block_in, *inner, lane)
+    shared = schedule.fuse(*front, block_out, *rest)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    return shared
+
+
+def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:
+    sums = schedule.get_sblock("sums")
+    # Without the unit loops the positions below would shift.
+    schedule.compute_at(sums, tile, preserve_unit_loops=True)
+    schedule.set_scope(sums, 0, "local")
+    _accumulate(schedule, geometry, sums, tile)
+    _store(schedule, schedule.get_sblock("result"), 1)
+
+
+def _accumulate(schedule: Any, geometry: Geometry, sums: Any, tile: Any) -> None:
+    """Reductions outside, the tile unrolled inside, features in a vector."""
+    loops = schedule.get_loops(sums)
+    depth = len(loops) - geometry.reductions - len(geometry.outer) - 2
+    spatial, reduced = loops[depth : len(loops) - geometry.reductions], loops[len(loops) - geometry.reductions :]
+    schedule.reorder(*reduced, *spatial)
+    schedule.vectorize(spatial[-1])
+    for loop in spatial[:-1]:
+        schedule.unroll(loop)
+    schedule.decompose_reduction(sums, reduced[0])
+
+
+def _store(schedule: Any, result: Any, outside: int) -> None:
+    loops = schedule.get_loops(result)
+    schedule.vectorize(loops[-1])
+    for loop in loops[outside:-1]:
+        schedule.unroll(loop)
+
+
+def _elementwise(schedule: Any, block: Any, parallel: bool) -> None:
+    """Outer loops shared among threads, the innermost in vectors."""
+    loops = schedule.get_loops(block)
+    extent = _extent(schedule, loops[-1])
+    width = _vector(extent)
+    *outer, last = loops
+    if width == extent:
+        vector = last
+    else:
+        rest, vector = schedule.split(last, [None, width])
+        outer = [*outer, rest]
+    if width > 1:
+        schedule.vectorize(vector)
+    if not outer:
+        return
+    shared = schedule.fuse(*outer) if len(outer) > 1 else outer[0]
+    if parallel:
+        schedule.parallel(shared)
+
+
+def _vector(extent: int) -> int:
+    """How many neighbours go together: the extent itself if short, else its largest divisor up to two vectors."""
+    return extent if extent <= 32 else max(d for d in range(1, 33) if extent % d == 0)
+
+
+def _extent(schedule: Any, loop: Any) -> int:
+    return int(schedule.get(loop).extent)
+
+
+def _map(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    _elementwise(schedule, schedule.get_sblock("result"), knobs.parallel)
+
+
+def _window(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    for name in geometry.prologues:
+        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel)
+    _gathered(schedule, geometry, knobs)
+
+
+def _reduction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    if not geometry.prologues:
+        _gathered(schedule, geometry, knobs)
+        return
+    result, sums, parts = (schedule.get_sblock(name) for name in ("result", "sums", "parts"))
+    loops = schedule.get_loops(result)
+    shared = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+    schedule.compute_at(sums, shared, preserve_unit_loops=True)
+    schedule.compute_at(parts, shared, preserve_unit_loops=True)
+    schedule.set_scope(sums, 0, "local")
+    schedule.set_scope(parts, 0, "local")
+    inner = schedule.get_loops(parts)
+    reduced = inner[len(inner) - geometry.reductions :]
+    lane = inner[len(inner) - geometry.reductions - 1]
+    schedule.reorder(*reduced, lane)
+    schedule.vectorize(lane)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    schedule.decompose_reduction(parts, reduced[0])
+
+
+def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """A reduction that keeps the features: one vector of results at a time."""
+    result, sums = schedule.get_sblock("result"), schedule.get_sblock("sums")
+    *outer, last = schedule.get_loops(result)
+    extent = _extent(schedule, last)
+    rest, vector = schedule.split(last, [None, min(_vector(extent), 16) if extent % 16 == 0 or extent <= 16 else _vector(extent)])
+    shared = schedule.fuse(*outer, rest) if outer else rest
+    schedule.compute_at(sums, shared, preserve_unit_loops=True)
+    schedule.set_scope(sums, 0, "local")
+    loops = schedule.get_loops(sums)
+    reductions = loops[len(loops) - geometry.reductions :]
+    spatial = loops[1 : len(loops) - geometry.reductions]
+    schedule.reorder(*reductions, *spatial)
+    schedule.vectorize(spatial[-1])
+    schedule.vectorize(vector)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    schedule.decompose_reduction(sums, reductions[0])
+
+
+SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
+    "contraction": _contraction,
+    "depthwise": _depthwise,
+    "window": _window,
+    "reduction": _reduction,
+    "map": _map,
+}
+
