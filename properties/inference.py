@@ -47,8 +47,8 @@ class Inference:
     """The properties of one program; frozen, hashable, equal if all of them are.
 
     `inputs` and `shape` are the types of the data inputs and of the outputs, flat and in order; `relations` holds for each
-    relational property, by name, a table of its relations (rows inputs, columns outputs, None where there is no dependence); `unknown` names
-    primitives for which nothing better than the top was claimed because no rule is known.
+    relational property, by name, a table of its relations (rows inputs, columns outputs, None where there is no dependence);
+    `unknown` names primitives for which nothing better than the top was claimed because no rule is known.
     """
 
     inputs: tuple[Shape, ...]
