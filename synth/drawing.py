@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from synth.graph import Graph, Node
 
 ROW, BOX, LANE, MARGIN = 38, 24, 10, 8
-CHARACTER = 6.3
+CHARACTER = 6.0
 """Width of a character of the labels in pixels, on average; browsers differ by a few percent."""
 FONT = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
 
@@ -47,7 +47,7 @@ class Box:
     @property
     def width(self) -> float:
         text = " · ".join((self.label, *self.folded))
-        return 22 + CHARACTER * (len(text) + 2 + len(self.shape) + 2 + len(short_number(self.params) if self.params else ""))
+        return 20 + CHARACTER * (len(text) + 2 + len(self.shape) + 2 + len(short_number(self.params) if self.params else ""))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Layout:
 
 
 def draw(graph: Graph, *, marked: Collection[str] = (), limit: int = 400) -> str:
-    """The graph as SVG text, the nodes in `marked` highlighted. What is beyond `limit` boxes is left out, and the picture says so."""
+    """The graph as SVG text, the nodes in `marked` highlighted; beyond `limit` boxes the picture says what is left out."""
     boxes = _boxes(graph, frozenset(marked))
     left_out = max(0, len(boxes) - limit)
     boxes = boxes[:limit]
@@ -197,7 +197,7 @@ class _Picture:
         x, self.lefts = MARGIN + max((len(name) * CHARACTER + 16 for name, _, _ in self.blocks), default=0.0), []
         for width, number in zip(self.widths, lanes, strict=True):
             self.lefts.append(x)
-            x += width + LANE * number + (18 if number else 0) + 16
+            x += width + LANE * number + 22
         self.width = x
         self.height = 2 * MARGIN + ROW * (1 + max(layout.rows.values(), default=0)) + 10 + (18 if left_out else 0)
 
@@ -208,9 +208,10 @@ class _Picture:
         if self.left_out:
             parts.append(_text(self.lefts[0], self.height - 10, f"{self.left_out} more boxes are not drawn", SOFT))
         width, height = f"{self.width:.0f}", f"{self.height:.0f}"
+        style = f"max-width:100%;height:auto;background:#fff;font:11px {FONT}"
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-            f'role="img" style="max-width:100%;height:auto;background:#fff;font:11px {FONT}">{"".join(parts)}</svg>'
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" role="img" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" style="{style}">{"".join(parts)}</svg>'
         )
 
     def _top(self, name: str) -> float:

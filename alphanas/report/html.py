@@ -1,0 +1,221 @@
+"""The report of a study as one HTML file that opens offline: figures, pictures, and nothing that was not measured."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alphanas.report import failures, lineage, models, plot
+from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, markup, percent, points, ratio_text, table
+
+if TYPE_CHECKING:
+    from alphanas.study import Candidate, Study
+
+TIP_SCRIPT = """
+const tip = document.getElementById("tip");
+for (const dot of document.querySelectorAll("[data-tip]")) {
+  dot.addEventListener("mousemove", event => {
+    tip.textContent = dot.dataset.tip;
+    tip.style.display = "block";
+    const left = Math.min(event.pageX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
+    tip.style.left = left + "px"; tip.style.top = (event.pageY + 14) + "px";
+  });
+  dot.addEventListener("mouseleave", () => { tip.style.display = "none"; });
+}
+"""
+
+
+def report_html(study: Study) -> str:
+    """The whole page."""
+    summary = study.summary()
+    name = study.folder.resolve().name
+    sections = (
+        headline(study, summary),
+        section("Candidates", candidates(study)),
+        section("Seed and best", models.side_by_side(study)),
+        section("How the best came about", lineage.story(study)),
+        section("Finalists", finalists(study)),
+        section("Baselines at equal budget", baselines(study)),
+        section("What did not work", failures.overview(study, summary["counts"])),
+        section("Environment and config", environment(study, summary)),
+    )
+    style = resources.files("alphanas.report").joinpath("report.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>alphanas: {html.escape(name)}</title><style>{style}</style></head><body><main>{''.join(sections)}</main>"
+        f'<div id="tip"></div><script>{TIP_SCRIPT}</script></body></html>\n'
+    )
+
+
+def section(title: str, body: str) -> str:
+    """A section with its heading; nothing where there is nothing to say."""
+    return f"<section><h2>{html.escape(title)}</h2>{body}</section>" if body else ""
+
+
+def headline(study: Study, summary: Mapping[str, Any]) -> str:
+    """What was gained, in one line and four cards."""
+    config = study.config
+    folder, status = study.folder.resolve().name, summary["status"]
+    data = str(config.get("data", {}).get("source", ""))
+    source = f"{Path(data).name if data.startswith('npz:') else data}"
+    intro = f"{config.get('model', 'a model')} on {source} · study {folder} · {status}"
+    resume = (
+        f" · go on with <code>python -m alphanas resume {html.escape(folder)}</code>"
+        if status in ("interrupted", "stopped")
+        else ""
+    )
+    seed, best = summary["seed"], summary["best"]
+    cards = _cards(seed, best) if seed and best else ""
+    return (
+        f"<header><h1>{html.escape(_claim(seed, best, str(status)))}</h1>"
+        f'<p class="soft">{html.escape(intro)}{resume}</p>{cards}</header>'
+    )
+
+
+def _claim(seed: Mapping[str, Any] | None, best: Mapping[str, Any] | None, status: str) -> str:
+    if seed is None or best is None:
+        return "Nothing has been measured yet"
+    if best["id"] == seed["id"]:
+        return "No smaller model that is as accurate has been found" + (" yet" if status == "running" else "")
+    parts = []
+    for key, word in (("params", "parameters"), ("macs", "multiply-adds")):
+        if seed[key] and best[key]:
+            ratio = seed[key] / best[key]
+            parts.append(f"{ratio:.1f}× fewer {word}" if ratio >= 1.05 else f"{1 / ratio:.2f}× the {word}")
+    if seed["accuracy"] and best["accuracy"]:
+        parts.append(f"{points(best['accuracy']['mean'] - seed['accuracy']['mean'])} of test accuracy")
+    return ", ".join(parts)
+
+
+def _cards(seed: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    ours, theirs = best["latency_ms"], seed["latency_ms"]
+    alike = ours and theirs and all(ours.get(key) == theirs.get(key) for key in models.CONDITIONS)
+    times = ratio_text(theirs["median"], ours["median"], less="faster", more="slower") if alike else None
+    cards = (
+        ("Parameters", best["params"], seed["params"], ratio_text(seed["params"], best["params"], less="fewer", more="more"), ""),
+        ("Multiply-adds", best["macs"], seed["macs"], ratio_text(seed["macs"], best["macs"], less="fewer", more="more"), ""),
+        ("Test accuracy", *_accuracies(seed, best)),
+        ("Latency", _median(ours), _median(theirs), times, conditions_text(ours) if ours else ""),
+    )
+    return f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>'
+
+
+def _accuracies(seed: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[Any, Any, Markup | None, str]:
+    after, before = best["accuracy"], seed["accuracy"]
+    if after is None or before is None:
+        return after and percent(after["mean"]), before and percent(before["mean"]), None, ""
+    gain = after["mean"] - before["mean"]
+    change = Markup(f'<span class="{"better" if gain >= 0 else "worse"}">{points(gain)}</span>')
+    count = len(after["per_seed"])
+    return percent(after["mean"]), percent(before["mean"]), change, f"mean of {count} training seed{'s' if count > 1 else ''}"
+
+
+def _median(latency: Mapping[str, Any] | None) -> str | None:
+    return latency_text(None if latency is None else {"median": latency["median"]})
+
+
+def _card(name: str, best: Any, seed: Any, change: Markup | None, note: str) -> str:
+    detail = f"{markup(change)} · " if change else ""
+    notes = f'<div class="was">{html.escape(note)}</div>' if note else ""
+    return (
+        f'<div class="card"><div class="name">{html.escape(name)}</div><div class="big">{markup(best)}</div>'
+        f'<div class="was">{detail}seed {markup(seed)}</div>{notes}</div>'
+    )
+
+
+def candidates(study: Study) -> str:
+    """The Pareto plot of everything that was trained, and the front as a table."""
+    best, front = study.best(), study.pareto()
+    fronts = {one.id for one in front}
+    dots = []
+    for one in study.candidates():
+        if one.error is None or not one.params:
+            continue
+        kind = plot.SEED if one.id == 0 else plot.BEST if one.id == best.id else plot.FRONT if one.id in fronts else plot.OTHER
+        dots.append(plot.Point(one.params, one.error, kind, _tip(one)))
+    objectives = ", ".join(study.config.get("search", {}).get("objectives", ()))
+    note = (
+        "<p>Every dot is a candidate after the short training that all have alike, with its error on the validation part. "
+        f"The Pareto front is over {html.escape(objectives)}; the stairs join what is best in the two numbers shown.</p>"
+    )
+    picture = plot.pareto_plot(dots, x_name="parameters", y_name="validation error after the short training")
+    columns = ("candidate", "parameters", "MACs", "validation error", "made from", "generation")
+    rows = [(f"#{one.id}", one.params, one.macs, percent(one.error), _parent(one), one.generation) for one in front]
+    shown = table(
+        columns, rows, numbers=columns[1:4] + columns[5:], best=[index for index, one in enumerate(front) if one.id == best.id]
+    )
+    listing = f"<details><summary>The Pareto front as a table ({len(front)})</summary>{shown}</details>" if front else ""
+    return note + picture + listing
+
+
+def _tip(one: Candidate) -> str:
+    macs = "MACs not counted" if one.macs is None else f"{one.macs:,} MACs"
+    lines = [f"candidate {one.id}", f"{one.params:,} parameters", macs, f"validation error {percent(one.error)}"]
+    return "\n".join([*lines, *([f"test accuracy {percent(one.accuracy)}"] if one.accuracy is not None else [])])
+
+
+def _parent(one: Candidate) -> str:
+    return "the user's model" if one.parent is None else f"#{one.parent}"
+
+
+def finalists(study: Study) -> str:
+    """The seed and all candidates that were trained in full, with accuracies on parts that selection did not see."""
+    best = study.best()
+    chosen = [one for one in study.candidates() if one.accuracies("full") or one.accuracies("test")]
+    if not chosen:
+        return ""
+    rows = []
+    for one in sorted(chosen, key=lambda one: (one.id != 0, one.params or 0)):
+        facts = one.summary()
+        validation = facts["validation_accuracy"] if one.accuracies("full") else None
+        cells = (accuracy_text(validation), accuracy_text(facts["accuracy"]), latency_text(facts["latency_ms"]))
+        rows.append(
+            (f"#{one.id}" + (" seed" if one.id == 0 else " best" if one.id == best.id else ""), one.params, one.macs, *cells)
+        )
+    columns = ("candidate", "parameters", "MACs", "validation accuracy", "test accuracy", "latency")
+    tinted = [index for index, row in enumerate(rows) if row[0] == f"#{best.id} best"]
+    note = (
+        "<p>All were trained in full with the seed's recipe and the same training seeds. The choice among them used the validation "
+        "part; the test part was looked at once, afterwards.</p>"
+    )
+    return note + table(columns, rows, numbers=columns[1:3], best=tinted)
+
+
+def baselines(study: Study) -> str:
+    """What else could be had for the same budget: the log's entries "baseline"."""
+    rows = []
+    for entry in study.decisions("baseline"):
+        facts = entry.payload
+        rows.append(
+            (facts.get("name"), facts.get("params"), facts.get("macs"), accuracy_text(facts.get("accuracy")), facts.get("note", ""))
+        )
+    columns = ("baseline", "parameters", "MACs", "test accuracy", "note")
+    return table(columns, rows, numbers=columns[1:3]) if rows else ""
+
+
+def environment(study: Study, summary: Mapping[str, Any]) -> str:
+    """What it ran on, and the whole config."""
+    facts = dict(summary["environment"])
+    versions = facts.pop("versions", {})
+    rows: list[Sequence[Any]] = [(name, value) for name, value in facts.items() if value is not None]
+    rows += [("data fingerprint", study.fingerprint[:16]), ("study key", str(study.key))]
+    installed = [
+        (name, value if value is not None else Markup('<span class="none">not installed</span>'))
+        for name, value in versions.items()
+    ]
+    config = html.escape(_config_text(study))
+    return (
+        f'<div class="pair"><div>{table(("machine", ""), rows)}</div><div>{table(("package", "version"), installed)}</div></div>'
+        f"<details><summary>Config</summary><pre>{config}</pre></details>"
+    )
+
+
+def _config_text(study: Study) -> str:
+    """The config as TOML where the run folder has it, else as it is stored."""
+    path = study.folder / "config.toml"
+    return path.read_text(encoding="utf-8") if path.is_file() else json.dumps(study.config, indent=2)
