@@ -1,0 +1,173 @@
+"""The finish: full training of the seed and the finalists, the choice, the test part, latency, exports, summary, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from alphanas.driver import stages
+from alphanas.driver.flows import Flow, run_flows
+from alphanas.driver.run import SEED, Run
+from alphanas.study import Candidate, write_atomic
+
+EXPORT_SHARE = 0.03
+"""Share of the time limit that exports and the report may need after everything else."""
+
+
+def finish(run: Run) -> None:
+    """Everything after the search; what was done before an interruption is not done again."""
+    chosen = _finalists(run)
+    run.stage = "training the seed and the finalists"
+    everyone = [run.recorder.study.seed(), *chosen]
+    seeds = range(run.config.finish.seeds)
+    _run(run, iter([_full(run, candidate, seed) for seed in seeds for candidate in everyone]))
+    best = _decide(run, chosen)
+    run.stage = "testing"
+    trained = [candidate for candidate in everyone if candidate.outcomes("full")]
+    _run(run, iter([_tests(run, candidate) for candidate in trained]))
+    run.stage = "measuring latency"
+    _run(run, iter([_measure(run, trained)]))
+    run.stage = "writing the report"
+    run.tell()
+    write_best(run, best)
+    run.recorder.finish("done")
+    write_reports(run)
+
+
+def write_best(run: Run, best: Candidate) -> None:
+    """The folder `best/`: readable source, weights and graph, each checked against the graph before it counts as written."""
+    from alphanas.export import export
+    from alphanas.models import weights as files
+
+    weights = best.weights()
+    if weights is None:
+        return
+    graph = best.graph()
+    variables = files.load(weights, graph)
+    for form in ("flax", "graph"):
+        export(graph, variables, form, run.recorder.folder / "best")
+
+
+def write_reports(run: Run) -> None:
+    """summary.json and report.html of what is known now."""
+    from alphanas.report import write_report
+
+    study, folder = run.recorder.study, run.recorder.folder
+    write_atomic(folder / "summary.json", json.dumps(study.summary(), indent=2) + "\n")
+    write_report(study, folder / "report.html")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the choice of finalists looks at: a candidate's error on the validation part, and its size."""
+
+    id: int
+    error: float
+    params: int
+
+
+def choose_finalists(seed: Point, front: Sequence[Point], *, count: int, slack: float) -> list[int]:
+    """Up to `count` ids of a Pareto front, spread over the sizes of those whose error is at most the seed's plus `slack`.
+
+    Where none comes so near, the most accurate ones. Smaller models come first.
+    """
+    near = [point for point in front if point.error <= seed.error + slack + 1e-9 and point.params < seed.params]
+    if not near:
+        return [point.id for point in sorted(front, key=lambda point: (point.error, point.params, point.id))[:count]]
+    ranked = sorted(near, key=lambda point: (point.params, point.error, point.id))
+    if len(ranked) <= count:
+        return [point.id for point in ranked]
+    if count == 1:
+        return [min(ranked, key=lambda point: (point.error, point.params)).id]
+    return [ranked[round(index * (len(ranked) - 1) / (count - 1))].id for index in range(count)]
+
+
+def point(candidate: Candidate) -> Point | None:
+    """A candidate's point, if it was trained."""
+    if candidate.error is None or candidate.params is None:
+        return None
+    return Point(candidate.id, candidate.error, candidate.params)
+
+
+def _finalists(run: Run) -> list[Candidate]:
+    """The finalists, as decided once and for all."""
+    decided = run.recorder.study.decisions("finalists")
+    if decided:
+        return [run.recorder.study.candidate(number) for number in decided[-1].payload["ids"]]
+    study = run.recorder.study
+    seed = point(study.seed())
+    if seed is None:
+        return []
+    front = [found for candidate in study.pareto() if candidate.id != SEED and (found := point(candidate)) is not None]
+    count = min(run.config.finish.finalists, _affordable(run))
+    ids = choose_finalists(seed, front, count=count, slack=_slack(run, seed))
+    run.recorder.decide("finalists", {"ids": ids})
+    return [study.candidate(number) for number in ids]
+
+
+def _affordable(run: Run) -> int:
+    """How many finalists can be trained in the time left, going by the seed's short training."""
+    outcome = next((outcome for outcome in run.recorder.study.seed().outcomes("short") if outcome.ok), None)
+    if outcome is None or not outcome.values.get("seconds"):
+        return run.config.finish.finalists
+    training = run.config.training
+    one = outcome.values["seconds"] * training.epochs / training.short_epochs * run.config.finish.seeds
+    return max(1, int(0.8 * run.time_left * run.config.workers / one) - 1)
+
+
+def _slack(run: Run, seed: Point) -> float:
+    """What a short training's error may exceed the seed's by: the tolerance, or one standard error of the validation part."""
+    error = max(seed.error, 1.0 / run.examples)
+    return max(run.config.finish.tolerance, (error * (1 - error) / run.examples) ** 0.5)
+
+
+def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
+    """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with."""
+    decided = run.recorder.study.decisions("best")
+    if decided:
+        return run.recorder.study.candidate(int(decided[-1].payload["candidate"]))
+    seed = run.recorder.study.seed()
+    bar = _accuracies(seed)
+    able = []
+    for candidate in chosen:
+        own = _accuracies(candidate)
+        shared = sorted(set(own) & set(bar))
+        if not shared or len(shared) < len(bar):
+            continue
+        difference = fmean(own[name] for name in shared) - fmean(bar[name] for name in shared)
+        able.append((candidate, difference))
+    good = [candidate for candidate, difference in able if difference >= -run.config.finish.tolerance]
+    best = min(good, key=lambda one: (one.params or 0, one.id)) if good else seed
+    payload = {"candidate": best.id, "differences": {str(candidate.id): difference for candidate, difference in able}}
+    run.recorder.decide("best", payload)
+    return best
+
+
+def _accuracies(candidate: Candidate) -> dict[str, float]:
+    return {
+        outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok
+    }
+
+
+def _run(run: Run, flows: Iterator[Flow]) -> None:
+    reserve = run.config.time_limit * EXPORT_SHARE
+    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < reserve, on_change=run.tell)
+
+
+def _full(run: Run, candidate: Candidate, seed: int) -> Flow:
+    yield from stages.full(run, candidate, seed)
+
+
+def _tests(run: Run, candidate: Candidate) -> Flow:
+    for outcome in candidate.outcomes("full"):
+        if outcome.ok:
+            yield from stages.test(run, candidate, int(outcome.discriminator))
+
+
+def _measure(run: Run, candidates: Sequence[Candidate]) -> Flow:
+    """One after the other: two measurements at once would measure each other."""
+    for backend in run.config.hardware.backends:
+        for candidate in candidates:
+            yield from stages.measure(run, candidate, backend)

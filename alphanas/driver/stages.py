@@ -1,0 +1,135 @@
+"""The stages that a candidate goes through, from cheap to costly. What is recorded already is never done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alphanas.driver.flows import Task
+from alphanas.driver.run import Run
+from alphanas.execution import Failed, Result
+from alphanas.study import Candidate, Outcome
+
+Stage = Generator[Task, Result, Outcome]
+
+
+def perform(
+    run: Run, candidate: Candidate, stage: str, task: Task, *, discriminator: str = "", keeps: Mapping[str, Path] | None = None
+) -> Stage:
+    """The outcome of a stage: the recorded one, or that of the task, recorded together with the files that it leaves."""
+    known = run.recorder.find(candidate.id, stage, discriminator)
+    if known is not None:
+        return known
+    started = time.time()
+    result = yield task
+    record = partial(
+        run.recorder.outcome, candidate.id, stage, discriminator=discriminator, started=started, ended=time.time()
+    )
+    if isinstance(result, Failed):
+        return record(status="failed", cause=result.cause, message=_told(result))
+    values = dict(result.value)
+    if values.get("diverged"):
+        return record(status="failed", cause="diverged", values=values)
+    return record(values=values, artifacts={kind: path for kind, path in (keeps or {}).items() if path.exists()})
+
+
+def cost(run: Run, candidate: Candidate) -> Outcome:
+    """Parameters, MACs and the largest live activations, read from the graph."""
+    from alphanas.scoring.cost import cost as cost_of
+
+    known = run.recorder.find(candidate.id, "cost")
+    return known or run.recorder.outcome(candidate.id, "cost", values=asdict(cost_of(candidate.graph())))
+
+
+def score(run: Run, candidate: Candidate) -> Stage:
+    """The zero-cost score on one minibatch, before any training."""
+    scoring = run.config.scoring
+    payload = {
+        "graph": candidate.graph_json(),
+        "data": run.data_payload(),
+        "kind": scoring.proxy,
+        "batch": scoring.batch,
+        "seed": run.recorder.study.key,
+    }
+    task = Task("alphanas.scoring.tasks:score", payload, run.config.training.time_limit, f"score #{candidate.id}")
+    return (yield from perform(run, candidate, "score", task))
+
+
+def short(run: Run, candidate: Candidate, parent: Candidate | None) -> Stage:
+    """A short training that starts from the parent's weights, evaluated on the validation part."""
+    weights = parent.weights() if parent is not None and run.config.training.inherit else None
+    return (
+        yield from _train(run, candidate, "short", run.config.training.short_epochs, run.recorder.study.key, inherit=weights, parent=parent)
+    )
+
+
+def full(run: Run, candidate: Candidate, seed: int) -> Stage:
+    """A full training from scratch, evaluated on the validation part; `seed` counts from 0 and is the same for all candidates."""
+    return (yield from _train(run, candidate, "full", run.config.training.epochs, run.recorder.study.key + seed, discriminator=str(seed)))
+
+
+def _train(
+    run: Run,
+    candidate: Candidate,
+    stage: str,
+    epochs: int,
+    seed: int,
+    *,
+    discriminator: str = "",
+    inherit: Path | None = None,
+    parent: Candidate | None = None,
+) -> Stage:
+    training = run.config.training
+    kind = f"weights/{stage}{discriminator}"
+    weights = run.recorder.scratch(f"{candidate.id}-{stage}{discriminator}.safetensors")
+    payload = {
+        "graph": candidate.graph_json(),
+        "data": run.data_payload(),
+        "recipe": {**run.config.to_mapping()["training"], "epochs": epochs},
+        "seeds": [seed],
+        "inherit": None if inherit is None else str(inherit),
+        "parent": None if parent is None else parent.graph_json(),
+        "weights_out": str(weights),
+        "evaluate": "validation",
+        "time_limit": training.time_limit,
+    }
+    label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
+    task = Task("alphanas.scoring.tasks:train", payload, training.time_limit * 1.2 + 30, label)
+    return (yield from perform(run, candidate, stage, task, discriminator=discriminator, keeps={kind: weights}))
+
+
+def test(run: Run, candidate: Candidate, seed: int) -> Stage:
+    """The accuracy of a full training on the test part, which nothing before has seen."""
+    payload = {
+        "graph": candidate.graph_json(),
+        "data": run.data_payload(),
+        "weights": str(candidate.artifact(f"weights/full{seed}")),
+        "evaluate": "test",
+    }
+    task = Task("alphanas.scoring.tasks:evaluate", payload, run.config.training.time_limit, f"test #{candidate.id}")
+    return (yield from perform(run, candidate, "test", task, discriminator=str(seed)))
+
+
+def measure(run: Run, candidate: Candidate, backend: str) -> Stage:
+    """The latency on this machine, in a worker process that may crash or hang."""
+    hardware = run.config.hardware
+    payload = {
+        "graph": candidate.graph_json(),
+        "weights": str(candidate.weights()),
+        "backend": backend,
+        "batch": hardware.batch,
+        "trials": hardware.trials,
+        "threads": hardware.threads,
+        "repeats": hardware.repeats,
+        "check": True,
+    }
+    task = Task("alphanas.hardware.tasks:measure", payload, hardware.time_limit, f"measure #{candidate.id} by {backend}")
+    return (yield from perform(run, candidate, "measure", task, discriminator=backend))
+
+
+def _told(failure: Failed) -> str:
+    return "\n".join(part for part in (failure.message, failure.log_tail) if part)
