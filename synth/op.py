@@ -81,6 +81,10 @@ class Op(ABC):
     """Number of inputs; None for any number of at least two."""
     commutative: ClassVar[bool] = False
     """Whether the order of the inputs does not matter; the canonical hash then ignores it."""
+    taste: ClassVar[float] = 1.0
+    """How often synthesis draws ops of this type, relative to others: 1 for the usual, 0 for never. A prior, not a rule."""
+    normalizes: ClassVar[bool] = False
+    """Whether training sees an output whose scale does not depend on the input's."""
 
     @classmethod
     def kind(cls) -> str:

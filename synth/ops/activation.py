@@ -29,6 +29,8 @@ class Relu(Op):
 class Gelu(Op):
     """The Gaussian error linear unit, exact or in its tanh approximation (Hendrycks and Gimpel, 2016)."""
 
+    taste = 0.7
+
     approximate: bool = False
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
@@ -39,6 +41,8 @@ class Gelu(Op):
 class Silu(Op):
     """x times its sigmoid, also called swish."""
 
+    taste = 0.7
+
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.silu(inputs[0])
 
@@ -46,6 +50,8 @@ class Silu(Op):
 @dataclass(frozen=True, kw_only=True)
 class Sigmoid(Op):
     """The logistic function."""
+
+    taste = 0.02
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(inputs[0])
@@ -55,6 +61,8 @@ class Sigmoid(Op):
 class SquaredRelu(Op):
     """The square of the positive part (So et al., 2021, Primer)."""
 
+    taste = 0.3
+
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return squared_relu(inputs[0])
 
@@ -63,6 +71,8 @@ class SquaredRelu(Op):
 class Softmax(Op):
     """Softmax over the feature axis."""
 
+    taste = 0.01
+
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.softmax(inputs[0], axis=-1)
 
@@ -70,6 +80,8 @@ class Softmax(Op):
 @dataclass(frozen=True, kw_only=True)
 class Scale(Op):
     """Multiplication of every feature by a learned number, as LayerScale does (Touvron et al., 2021)."""
+
+    taste = 0.05
 
     initial: float = 1.0
 
@@ -83,6 +95,8 @@ class Scale(Op):
 @dataclass(frozen=True, kw_only=True)
 class Dropout(ModalOp):
     """Zeroes elements at a rate in training and rescales the rest (Srivastava et al., 2014); the identity in inference."""
+
+    taste = 0.02
 
     rate: float = choice(0.1, among=(0.1, 0.2))
 

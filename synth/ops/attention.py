@@ -55,6 +55,8 @@ class MultiHeadAttention(Op):
 class PositionEmbedding(Op):
     """A learned vector for every position, added to its features."""
 
+    taste = 0.02
+
     def check(self, *inputs: Value) -> None:
         if len(inputs[0].shape) < 3:
             raise ShapeMismatch(f"{self} wants batch, positions and features; got {inputs[0]}")

@@ -16,6 +16,8 @@ from synth.op import Op, ShapeMismatch, Value
 class Flatten(Op):
     """All axes but the batch as one."""
 
+    taste = 0.3
+
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         (x,) = inputs
         return x.reshape(x.shape[0], -1)
@@ -24,6 +26,8 @@ class Flatten(Op):
 @dataclass(frozen=True, kw_only=True)
 class Reshape(Op):
     """Another shape for the axes after the batch; one size may be -1."""
+
+    taste = 0.0
 
     shape: tuple[int, ...] = (-1,)
 
@@ -41,6 +45,8 @@ class Reshape(Op):
 @dataclass(frozen=True, kw_only=True)
 class Transpose(Op):
     """The axes after the batch in another order: `order` permutes 1, 2, …"""
+
+    taste = 0.05
 
     order: tuple[int, ...] = (2, 1)
 

@@ -39,6 +39,8 @@ def rms_norm(x: jax.Array, *, epsilon: float) -> jax.Array:
 class BatchNorm(ModalOp):
     """Normalization by the batch's statistics in training, by their running mean in inference (Ioffe and Szegedy, 2015)."""
 
+    normalizes = True
+
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -70,6 +72,9 @@ class BatchNorm(ModalOp):
 class LayerNorm(Op):
     """Normalization of every position over its features (Ba et al., 2016), with scale and bias."""
 
+    taste = 0.3
+    normalizes = True
+
     epsilon: float = 1e-6
 
     def weights(self, *inputs: Value) -> dict[str, Weight]:
@@ -83,6 +88,9 @@ class LayerNorm(Op):
 class RmsNorm(Op):
     """Division of every position by the root mean square of its features (Zhang and Sennrich, 2019), with scale."""
 
+    taste = 0.2
+    normalizes = True
+
     epsilon: float = 1e-6
 
     def weights(self, *inputs: Value) -> dict[str, Weight]:
@@ -95,6 +103,9 @@ class RmsNorm(Op):
 @dataclass(frozen=True, kw_only=True)
 class GroupNorm(Op):
     """Normalization over groups of features and all positions (Wu and He, 2018), with scale and bias."""
+
+    taste = 0.2
+    normalizes = True
 
     groups: int = choice(4, among=(1, 4, 8))
     epsilon: float = 1e-6
