@@ -13,7 +13,7 @@ Writing (one process at a time, held by a file lock; every call is one committed
 
     with create_study(folder, config=config.to_mapping(), config_toml=config.to_toml(), key=config.seed,
                       fingerprint=pictures.fingerprint, environment=environment(threads=2)) as recorder:
-    with resume_study(folder, config=None) as recorder:       # config: a mapping that must agree with the stored one, key by key
+    with resume_study(folder, config=None, fingerprint=None) as recorder:    # where given, they must agree with the stored ones
         recorder.study                                        # the reading side, sees all that is committed
         recorder.candidate(7, status="ok", graph_json=…, graph_hash=…, parent=0, generation=1, proposal={…}, method="exact",
                            seconds=0.1, cause=None, message=None)

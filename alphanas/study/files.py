@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 from alphanas.errors import FAILED, UserError
@@ -16,6 +18,7 @@ LOCK = "study.lock"
 CONFIG = "config.toml"
 ARTIFACTS = "artifacts"
 SCRATCH = "scratch"
+PART = ".part"
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
@@ -23,7 +26,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     with translated(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -93,6 +96,15 @@ def verified(root: Path, relative: str, sha: str, size: int) -> Path:
         wanted = f"{size} bytes of sha256 {sha[:12]}…"
         raise UserError(f"artifact {path}", saw=saw, wanted=wanted, remedy=remedy, exit_code=FAILED, cause="corrupted")
     return path
+
+
+def sweep(root: Path, kept: Container[str]) -> None:
+    """Removes what a process that died has left: half-written files, scratch, and artifacts that no row points to."""
+    shutil.rmtree(root / SCRATCH, ignore_errors=True)
+    (root / SCRATCH).mkdir(exist_ok=True)
+    for file in (*root.glob(f".*{PART}"), *(root / ARTIFACTS).glob("*/*")):
+        if file.is_file() and file.relative_to(root).as_posix() not in kept:
+            file.unlink()
 
 
 def _place(root: Path, sha: str, suffix: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from alphanas.study import engine as engines
 from alphanas.study import schema, store
 from alphanas.study.candidate import Candidate
 from alphanas.study.faults import corrupted, translated
-from alphanas.study.files import ARTIFACTS, CONFIG, DATABASE, LOCK, SCRATCH, write_atomic
+from alphanas.study.files import ARTIFACTS, CONFIG, DATABASE, LOCK, SCRATCH, sweep, write_atomic
 from alphanas.study.files import store as store_file
 from alphanas.study.lock import Lock
 from alphanas.study.records import STAGES, STATUSES, Artifact, Outcome
@@ -30,12 +31,13 @@ class Recorder:
 
     def __init__(self, folder: Path, engine: Engine, lock: Lock) -> None:
         self.folder = folder
-        self.study = Study(folder, engine)
         self._engine = engine
         self._lock = lock
         self._thread = threading.RLock()
         self._open: Connection | None = None
-        self._empty_scratch()
+        self.study = Study(folder, self._reading)
+        with translated(folder), self._reading() as connection:
+            sweep(folder, {artifact.path for _, artifact in store.artifacts_after(connection, 0)})
         self.decide("status", {"status": "running"})
 
     def candidate(
@@ -84,7 +86,7 @@ class Recorder:
                 )
                 store.add_outcome(connection, Outcome(id, "synthesis", "", status, cause, message, {"seconds": seconds}))
                 self._add_artifacts(connection, files)
-        return self._candidate(id)
+            return self.study.candidate(id)
 
     def outcome(
         self,
@@ -137,10 +139,7 @@ class Recorder:
 
     def scratch(self, name: str) -> Path:
         """A path for a worker's output; it is emptied when the study is resumed, and `artifacts=` moves a file out of it."""
-        folder = self.folder / SCRATCH
-        with translated(self.folder):
-            folder.mkdir(exist_ok=True)
-        return folder / Path(name).name
+        return self.folder / SCRATCH / Path(name).name
 
     def finish(self, status: str = "done") -> None:
         """Records how the search ended."""
@@ -153,18 +152,25 @@ class Recorder:
             if self._open is not None:
                 yield self._open
                 return
-            with self._engine.begin() as connection:
-                self._open = connection
-                try:
+            try:
+                with self._engine.begin() as connection:
+                    self._open = connection
                     yield connection
-                finally:
-                    self._open = None
+            except BaseException:
+                self.study.forget()  # it may have read what is now undone
+                raise
+            finally:
+                self._open = None
 
     def close(self) -> None:
         """Folds the log into the database file and lets another process write."""
-        if self._lock.held():
-            with translated(self.folder), closing(self._engine.raw_connection()) as connection:
+        if not self._lock.held():
+            return
+        try:
+            # On a full disk the log stays beside the file; nothing is lost by that, and there is nothing more to say about it.
+            with contextlib.suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
             self._engine.dispose()
             self._lock.release()
 
@@ -173,9 +179,6 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _candidate(self, id: int) -> Candidate:
-        return self.study.candidate(id)
 
     def _store(self, candidate: int, artifacts: Mapping[str, Path | bytes] | None) -> list[Artifact]:
         """Files first, rows after: a row never points to what is not there."""
@@ -188,10 +191,15 @@ class Recorder:
         for file in files:
             store.add_artifact(connection, file)
 
-    def _empty_scratch(self) -> None:
-        with translated(self.folder):
-            shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
-            (self.folder / SCRATCH).mkdir(exist_ok=True)
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """The connection of the open transaction, so that a reader inside sees what it has written; otherwise one of its own."""
+        with self._thread:
+            if self._open is not None:
+                yield self._open
+                return
+            with self._engine.connect() as connection:
+                yield connection
 
 
 def create_study(
@@ -234,10 +242,11 @@ def create_study(
         raise
 
 
-def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None) -> Recorder:
+def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None, fingerprint: str | None = None) -> Recorder:
     """Opens a study to go on with it; `UserError` when the folder holds none, another one is writing, or it is of another config.
 
-    `config` is compared with the stored one key by key, where given: hand over only the keys that must agree.
+    `config` is compared with the stored one key by key, where given: hand over only the keys that must agree. `fingerprint`, where
+    given, must be that of the study's data.
     """
     folder = Path(folder)
     require_store(folder)
@@ -249,10 +258,10 @@ def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None)
             verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         if verdict != "ok":
             raise corrupted(folder, f"study.sqlite: {verdict}")
-        recorder = Recorder(folder, engine, lock)
-        if config is not None:
-            _require_same(folder, recorder.study.config, config)
-        return recorder
+        with translated(folder):
+            study = Study(folder, engine.connect)
+        _require_same(folder, study, config, fingerprint)
+        return Recorder(folder, engine, lock)
     except BaseException:
         lock.release()
         raise
@@ -293,11 +302,16 @@ def _refuse_another(folder: Path, engine: Engine, config: Mapping[str, Any]) -> 
     raise UserError(f"run folder {folder}", saw=saw, remedy=remedy, cause="other_study")
 
 
-def _require_same(folder: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    differing = _differing(stored, given)
+def _require_same(folder: Path, study: Study, config: Mapping[str, Any] | None, fingerprint: str | None) -> None:
+    """A study goes on with its own config and data, or not at all."""
+    differing = _differing(study.config, config or {})
     if differing:
         remedy = "resume with the study's own config, or search into another folder"
         raise UserError(f"run folder {folder}", saw=f"a study of another config ({differing})", remedy=remedy, cause="other_study")
+    if fingerprint not in (None, study.fingerprint):
+        saw = f"data of fingerprint {str(fingerprint)[:12]}…"
+        wanted = f"the data of its start, fingerprint {study.fingerprint[:12]}…"
+        raise UserError(f"run folder {folder}", saw=saw, wanted=wanted, remedy="mend data.source", cause="other_study")
 
 
 def _differing(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,22 +22,22 @@ from alphanas.study.pareto import pareto_front
 from alphanas.study.records import Artifact, Decision, Outcome
 from alphanas.study.summary import SEED, summary
 
+Connect = Callable[[], AbstractContextManager[Connection]]
+
 
 class Study:
     """A study in its run folder. What it says is what is committed at the moment of the question."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, connect: Connect, *, dispose: Callable[[], None] | None = None) -> None:
         self.folder = folder
-        self._engine = engine
+        self._connect = connect
+        self._dispose = dispose
         with self._reading() as connection:
             row = store.study_row(connection)
         if row is None:
             raise not_a_run_folder(folder, "its study.sqlite holds no study")
         self._row = row
-        self._candidates: dict[int, Candidate] = {}
-        self._outcomes: dict[int, list[Outcome]] = defaultdict(list)
-        self._artifacts: dict[int, list[Artifact]] = defaultdict(list)
-        self._seen = [0, 0, 0]
+        self.forget()
 
     @property
     def key(self) -> int:
@@ -141,8 +141,16 @@ class Study:
             return store.graph_json(connection, candidate)
 
     def close(self) -> None:
-        """Lets go of the file."""
-        self._engine.dispose()
+        """Lets go of the file; not needed at the end of a program."""
+        if self._dispose is not None:
+            self._dispose()
+
+    def forget(self) -> None:
+        """Drops what was read, so that the next question reads it anew."""
+        self._candidates: dict[int, Candidate] = {}
+        self._outcomes: dict[int, list[Outcome]] = defaultdict(list)
+        self._artifacts: dict[int, list[Artifact]] = defaultdict(list)
+        self._seen = [0, 0, 0]
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.candidates())} candidates, {self.status()})"
@@ -180,7 +188,7 @@ class Study:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with translated(self.folder), self._engine.connect() as connection:
+        with translated(self.folder), self._connect() as connection:
             yield connection
 
 
@@ -191,7 +199,7 @@ def open_study(folder: str | Path) -> Study:
     engine = engines.reader(folder)
     try:
         check_version(folder, engine)
-        return Study(folder, engine)
+        return Study(folder, engine.connect, dispose=engine.dispose)
     except BaseException:
         engine.dispose()
         raise
