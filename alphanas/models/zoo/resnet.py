@@ -42,7 +42,7 @@ def residual(shape: Sequence[int], classes: int, block: Block, depths: Sequence[
     """A residual network of stages; the width doubles and the resolution halves from each to the next."""
     net = Net(shape)
     with net.scope("stem"):
-        small = max(shape[:-1]) <= LARGEST_SMALL_INPUT
+        small = max(shape[:-1], default=0) <= LARGEST_SMALL_INPUT
         x = net.conv_norm(net.input, width, 3 if small else 7, stride=1 if small else 2)
         x = x if small else net(MaxPool(window=3, stride=2), x, name="pool")
     for stage, depth in enumerate(depths):

@@ -41,7 +41,7 @@ def patches(net: Net, width: int, patch: int) -> str:
 def vit_nano(shape: Sequence[int], classes: int) -> Graph:
     """Three blocks of width 48 with four heads, patches of an eighth of the picture's side (at least 2), mean of the tokens."""
     net = Net(shape)
-    x = patches(net, 48, max(2, min(shape[:-1]) // 8))
+    x = patches(net, 48, max(2, min(shape[:-1], default=16) // 8))
     x = net(PositionEmbedding(), x, name="positions")
     for index in range(3):
         with net.scope(f"block{index + 1}"):

@@ -1,0 +1,242 @@
+"""How each op reads in Flax: the module that it needs, if any, and the expression that applies it. A new op is a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from synth.op import Op, Value
+from synth.ops import activation, attention, convolution, dense, layout, merge, normalization, pooling
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a module's constructor; it is written only where it is not the constructor's own default."""
+
+    name: str
+    value: Any
+    default: Any = REQUIRED
+    positional: bool = False
+
+
+@dataclass(frozen=True)
+class Module:
+    """A call of a constructor, `rngs` left out."""
+
+    factory: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An op in Flax: `{self}` in the expression is its module, `{0}`, `{1}` … are its inputs."""
+
+    expression: str
+    module: Module | None = None
+    infix: bool = False
+
+
+Writer = Callable[[Any, tuple[Value, ...]], Layer]
+
+CALL = "{self}({0})"
+
+
+def _sizes(axes: convolution.Axes, rank: int) -> tuple[int, ...]:
+    return convolution.per_axis(axes, rank)
+
+
+def _short(axes: convolution.Axes, rank: int) -> Any:
+    sizes = _sizes(axes, rank)
+    return sizes[0] if len(set(sizes)) == 1 else sizes
+
+
+def conv(op: Any, inputs: tuple[Value, ...]) -> Layer:
+    """Dense, grouped and depthwise convolutions."""
+    (x,) = inputs
+    rank = len(x.shape) - 2
+    groups, features = op._groups(x.channels)
+    arguments = (
+        Argument("in_features", x.channels, positional=True),
+        Argument("out_features", features, positional=True),
+        Argument("kernel_size", _sizes(op.kernel, rank), positional=True),
+        Argument("strides", _short(op.stride, rank), 1),
+        Argument("padding", op.padding, "SAME"),
+        Argument("kernel_dilation", _short(op.dilation, rank), 1),
+        Argument("feature_group_count", groups, 1),
+        Argument("use_bias", op.use_bias, True),
+    )
+    return Layer(CALL, Module("nnx.Conv", arguments))
+
+
+def linear(op: dense.Dense, inputs: tuple[Value, ...]) -> Layer:
+    """Dense layers."""
+    arguments = (
+        Argument("in_features", inputs[0].channels, positional=True),
+        Argument("out_features", op.features, positional=True),
+        Argument("use_bias", op.use_bias, True),
+    )
+    return Layer(CALL, Module("nnx.Linear", arguments))
+
+
+def batch_norm(op: normalization.BatchNorm, inputs: tuple[Value, ...]) -> Layer:
+    """Batch norm: Flax's momentum is the part of the old statistics that is kept, as ours is."""
+    arguments = (
+        Argument("num_features", inputs[0].channels, positional=True),
+        Argument("momentum", op.momentum, 0.99),
+        Argument("epsilon", op.epsilon, 1e-5),
+    )
+    return Layer(CALL, Module("nnx.BatchNorm", arguments))
+
+
+def _norm(factory: str, *, exact: bool, grouped: bool = False) -> Writer:
+    def write(op: Any, inputs: tuple[Value, ...]) -> Layer:
+        arguments = [Argument("num_features", inputs[0].channels, positional=True)]
+        if grouped:
+            arguments.append(Argument("num_groups", op.groups))
+        arguments.append(Argument("epsilon", op.epsilon, 1e-6))
+        if exact:
+            # Flax's fast variance, E[x²] - E[x]², loses digits where the mean is far from zero.
+            arguments.append(Argument("use_fast_variance", False))
+        return Layer(CALL, Module(factory, tuple(arguments)))
+
+    return write
+
+
+def multi_head_attention(op: attention.MultiHeadAttention, inputs: tuple[Value, ...]) -> Layer:
+    """Self-attention, masked where it is causal."""
+    arguments = (
+        Argument("num_heads", op.heads),
+        Argument("in_features", inputs[0].channels),
+        Argument("decode", False),
+    )
+    expression = "{self}({0}, mask=nnx.make_causal_mask({0}[..., 0]))" if op.causal else CALL
+    return Layer(expression, Module("nnx.MultiHeadAttention", arguments))
+
+
+def dropout(op: activation.Dropout, inputs: tuple[Value, ...]) -> Layer:
+    """Dropout, with a random stream of its own."""
+    return Layer(CALL, Module("nnx.Dropout", (Argument("rate", op.rate, positional=True),)))
+
+
+def position_embedding(op: attention.PositionEmbedding, inputs: tuple[Value, ...]) -> Layer:
+    """Learned positions, a helper class."""
+    shape = tuple(size for size in inputs[0].shape[1:] if size is not None)
+    return Layer(CALL, Module("PositionEmbedding", (Argument("shape", shape, positional=True),)))
+
+
+def scale(op: activation.Scale, inputs: tuple[Value, ...]) -> Layer:
+    """Learned feature scales, a helper class."""
+    arguments = (Argument("num_features", inputs[0].channels, positional=True), Argument("initial", op.initial, 1.0))
+    return Layer(CALL, Module("Scale", arguments))
+
+
+def gelu(op: activation.Gelu, inputs: tuple[Value, ...]) -> Layer:
+    """Gelu; Flax's default is the approximation."""
+    return Layer("nnx.gelu({0})" if op.approximate else "nnx.gelu({0}, approximate=False)")
+
+
+def _pool(function: str) -> Writer:
+    def write(op: Any, inputs: tuple[Value, ...]) -> Layer:
+        rank = len(inputs[0].shape) - 2
+        window, strides = (op.window,) * rank, (op.stride,) * rank
+        padding = "" if op.padding == "VALID" else f', padding="{op.padding}"'
+        return Layer(f"{function}({{0}}, {window}, strides={strides}{padding})")
+
+    return write
+
+
+def global_avg_pool(op: pooling.GlobalAvgPool, inputs: tuple[Value, ...]) -> Layer:
+    """The mean over the spatial axes."""
+    axes = tuple(range(1, len(inputs[0].shape) - 1))
+    keep = ", keepdims=True" if op.keep_axes else ""
+    return Layer(f"jnp.mean({{0}}, axis={axes if len(axes) > 1 else axes[0]}{keep})")
+
+
+def _infix(symbol: str) -> Writer:
+    def write(op: Op, inputs: tuple[Value, ...]) -> Layer:
+        return Layer(f" {symbol} ".join(f"{{{index}}}" for index in range(len(inputs))), infix=True)
+
+    return write
+
+
+def concatenate(op: merge.Concatenate, inputs: tuple[Value, ...]) -> Layer:
+    """Concatenation along the features."""
+    return Layer(f"jnp.concatenate([{', '.join(f'{{{index}}}' for index in range(len(inputs)))}], axis=-1)")
+
+
+def reshape(op: layout.Reshape, inputs: tuple[Value, ...]) -> Layer:
+    """A reshape that leaves the batch alone; a size that is solved for is written out, so that the batch can be."""
+    elements = 1
+    for size in inputs[0].shape[1:]:
+        elements *= size or 1
+    known = 1
+    for size in op.shape:
+        known *= size if size != -1 else 1
+    shape = ", ".join(str(size if size != -1 else elements // known) for size in op.shape)
+    return Layer(f"{{0}}.reshape(-1, {shape})")
+
+
+def transpose(op: layout.Transpose, inputs: tuple[Value, ...]) -> Layer:
+    """A transposition that leaves the batch first."""
+    return Layer(f"{{0}}.transpose({', '.join(map(str, (0, *op.order)))})")
+
+
+def _plain(expression: str) -> Writer:
+    return lambda op, inputs: Layer(expression)
+
+
+WRITERS: Mapping[type[Op], Writer] = {
+    convolution.Conv: conv,
+    convolution.DepthwiseConv: conv,
+    dense.Dense: linear,
+    normalization.BatchNorm: batch_norm,
+    normalization.LayerNorm: _norm("nnx.LayerNorm", exact=True),
+    normalization.RmsNorm: _norm("nnx.RMSNorm", exact=False),
+    normalization.GroupNorm: _norm("nnx.GroupNorm", exact=True, grouped=True),
+    activation.Relu: _plain("nnx.relu({0})"),
+    activation.Gelu: gelu,
+    activation.Silu: _plain("nnx.silu({0})"),
+    activation.Sigmoid: _plain("nnx.sigmoid({0})"),
+    activation.SquaredRelu: _plain("jnp.square(nnx.relu({0}))"),
+    activation.Softmax: _plain("nnx.softmax({0})"),
+    activation.Scale: scale,
+    activation.Dropout: dropout,
+    pooling.AvgPool: _pool("nnx.avg_pool"),
+    pooling.MaxPool: _pool("nnx.max_pool"),
+    pooling.GlobalAvgPool: global_avg_pool,
+    merge.Add: _infix("+"),
+    merge.Multiply: _infix("*"),
+    merge.Concatenate: concatenate,
+    attention.MultiHeadAttention: multi_head_attention,
+    attention.PositionEmbedding: position_embedding,
+    layout.Flatten: _plain("{0}.reshape({0}.shape[0], -1)"),
+    layout.Reshape: reshape,
+    layout.Transpose: transpose,
+}
+
+HELPERS: Mapping[str, str] = {
+    "PositionEmbedding": '''\
+class PositionEmbedding(nnx.Module):
+    """Adds a learned vector to every position."""
+
+    def __init__(self, shape: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.embedding[...]
+''',
+    "Scale": '''\
+class Scale(nnx.Module):
+    """Multiplies every feature by a learned number."""
+
+    def __init__(self, num_features: int, *, initial: float = 1.0, rngs: nnx.Rngs):
+        self.scale = nnx.Param(jnp.ones(num_features))
+        self.initial = initial
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * (self.scale[...] * self.initial)
+''',
+}
