@@ -1,0 +1,1 @@
+"""What a candidate is worth: its cost, a score without training, and trained accuracy, from cheap to costly."""

@@ -1,0 +1,58 @@
+"""Ops compiled one by one, and kept: the shapes of a search repeat, so a fresh candidate finds nearly all of its ops compiled.
+
+Compiling a whole network costs seconds for each candidate; running it op by op costs microseconds of dispatch for each node.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from synth import Graph, ModalOp, Op
+from synth.graph import Variables
+
+Arrays = jax.Array | np.ndarray[Any, Any]
+
+
+@functools.partial(jax.jit, static_argnames="op")
+def _infer(op: Op, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+    return op.apply(weights, *inputs)
+
+
+@functools.partial(jax.jit, static_argnames="op")
+def _train(op: ModalOp, weights: Mapping[str, jax.Array], key: jax.Array, *inputs: jax.Array) -> jax.Array:
+    return op.train(weights, *inputs, key=key)[0]
+
+
+def weights_of(variables: Variables, node: str) -> dict[str, jax.Array]:
+    """Everything that a node's op reads beside its inputs."""
+    return {**variables["params"].get(node, {}), **variables["state"].get(node, {})}
+
+
+def every_value(graph: Graph, variables: Variables, *inputs: Arrays) -> dict[str, jax.Array]:
+    """Every value of a graph in inference, by name; the same as `graph.run`."""
+    values: dict[str, Any] = dict(zip((item.name for item in graph.inputs), inputs, strict=True))
+    for node in graph.nodes:
+        values[node.name] = _infer(node.op, weights_of(variables, node.name), *(values[name] for name in node.inputs))
+    return values
+
+
+def every_training_value(graph: Graph, variables: Variables, key: jax.Array, *inputs: Arrays) -> dict[str, jax.Array]:
+    """Every value of a graph as training computes it, by name: batch norms use the statistics of this batch."""
+    values: dict[str, Any] = dict(zip((item.name for item in graph.inputs), inputs, strict=True))
+    for index, node in enumerate(graph.nodes):
+        weights, arguments = weights_of(variables, node.name), [values[name] for name in node.inputs]
+        if isinstance(node.op, ModalOp):
+            values[node.name] = _train(node.op, weights, jax.random.fold_in(key, index), *arguments)
+        else:
+            values[node.name] = _infer(node.op, weights, *arguments)
+    return values
+
+
+def predict(graph: Graph, variables: Variables, inputs: Arrays) -> jax.Array:
+    """The first output of a graph in inference, op by op."""
+    return every_value(graph, variables, inputs)[graph.outputs[0]]

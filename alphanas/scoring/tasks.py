@@ -1,0 +1,139 @@
+"""The tasks that worker processes run: JSON-able in, JSON-able out. Data sets are read once for each process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from alphanas import data
+from alphanas.config import Data
+from alphanas.models import weights
+from alphanas.scoring import inheritance, proxies, training
+from alphanas.scoring.recipe import Recipe
+from synth import Graph
+from synth.graph import Variables
+
+Payload = Mapping[str, Any]
+
+
+def train(payload: Payload) -> dict[str, Any]:
+    """Trains a graph once for each seed and evaluates it.
+
+    Payload: `graph` (JSON), `data` (the configuration's data table), `recipe` (its training table), `seeds`; and optionally
+    `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
+    JSON), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole task).
+
+    Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
+    `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
+    seed did), `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on), `seconds`, `weights` (the
+    file, or null).
+    """
+    began = time.monotonic()
+    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
+    recipe, seeds = Recipe.from_mapping(payload["recipe"]), payload["seeds"]
+    limit = payload.get("time_limit")
+    deadline = None if limit is None else began + float(limit)
+    rows: list[dict[str, Any]] = []
+    kept: Variables | None = None
+    epochs = taken = 0
+    for seed in seeds:
+        if deadline is not None and rows and time.monotonic() > deadline:
+            rows.append(_unfinished("time_limit"))
+            continue
+        start, taken = _start(graph, payload, seed)
+        run = training.train(graph, pictures.x_train, pictures.y_train, recipe, seed=seed, start=start, deadline=deadline)
+        epochs += run.epochs
+        if run.stopped == "diverged":
+            rows.append(_unfinished("diverged"))
+            continue
+        kept = kept or run.variables
+        rows.append(_finished(graph, run, pictures, payload.get("evaluate", "validation")))
+    path = payload.get("weights_out") if kept else None
+    if path and kept:
+        weights.save(kept, path)
+    return {
+        **{name: [row[name] for row in rows] for name in ("accuracy", "loss", "validation_accuracy", "train_loss", "stopped")},
+        "diverged": any(row["stopped"] == "diverged" for row in rows),
+        "epochs": epochs,
+        "inherited": taken,
+        "pictures": len(pictures.y_train),
+        "seconds": time.monotonic() - began,
+        "weights": path,
+    }
+
+
+def evaluate(payload: Payload) -> dict[str, Any]:
+    """Evaluates trained weights: `graph` (JSON), `data`, `weights` (a file), `evaluate` ("validation", the default, or "test").
+
+    Result: `accuracy`, `loss`, `examples`, `seconds`.
+    """
+    began = time.monotonic()
+    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
+    parts = {"validation": (pictures.x_valid, pictures.y_valid), "test": (pictures.x_test, pictures.y_test)}
+    shown, labels = parts[payload.get("evaluate", "validation")]
+    found = training.evaluate(graph, weights.load(payload["weights"], graph), shown, labels)
+    return {"accuracy": found.accuracy, "loss": found.loss, "examples": len(labels), "seconds": time.monotonic() - began}
+
+
+def score(payload: Payload) -> dict[str, Any]:
+    """A zero-cost score of a graph.
+
+    Payload: `graph` (JSON), `data`, `seed`, `kind` (a name in `proxies.PROXIES`); and optionally `batch` (pictures) and `repeats`
+    (initialisations that the mean is over).
+
+    Result: `score`, higher is better, or null where it is undefined; `seconds`.
+    """
+    began = time.monotonic()
+    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
+    shown = minibatch(pictures, payload.get("batch", 64), payload["seed"])
+    value = proxies.score(graph, *shown, kind=payload["kind"], seed=payload["seed"], repeats=payload.get("repeats", 1))
+    return {"score": value, "seconds": time.monotonic() - began}
+
+
+def minibatch(pictures: data.DataSet, size: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The training pictures and labels that every candidate of a study is scored on."""
+    chosen = np.random.default_rng([seed, len(pictures.y_train)]).permutation(len(pictures.y_train))[:size]
+    return pictures.x_train[chosen], pictures.y_train[chosen]
+
+
+def _finished(graph: Graph, run: training.Trained, pictures: data.DataSet, part: str) -> dict[str, Any]:
+    valid = training.evaluate(graph, run.variables, pictures.x_valid, pictures.y_valid)
+    reported = {
+        "validation": lambda: valid,
+        "test": lambda: training.evaluate(graph, run.variables, pictures.x_test, pictures.y_test),
+    }
+    chosen = reported[part]()
+    return {
+        "accuracy": chosen.accuracy,
+        "loss": chosen.loss if np.isfinite(chosen.loss) else None,
+        "validation_accuracy": valid.accuracy,
+        "train_loss": run.losses[-1] if run.losses else None,
+        "stopped": run.stopped,
+    }
+
+
+def _unfinished(stopped: str) -> dict[str, Any]:
+    return {"accuracy": None, "loss": None, "validation_accuracy": None, "train_loss": None, "stopped": stopped}
+
+
+def _start(graph: Graph, payload: Payload, seed: int) -> tuple[Variables | None, int]:
+    """(initial weights, or None for fresh ones; the number of nodes that inherit)"""
+    if not payload.get("inherit"):
+        return None, 0
+    parent = Graph.from_json(payload["parent"])
+    return inheritance.inherited(graph, graph.init(jax.random.key(seed)), parent, weights.load(payload["inherit"], parent))
+
+
+def _data_set(options: Payload) -> data.DataSet:
+    return _loaded(json.dumps(dict(options), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(options: str) -> data.DataSet:
+    return data.load(Data(**json.loads(options)))
