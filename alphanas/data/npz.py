@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +15,21 @@ from alphanas.errors import Fault, UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 NEEDED = KEYS[:2]
+# What NumPy's and zipfile's readers were seen to raise on files with bytes changed at random.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    KeyError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 FORM = "a NumPy .npz file with x_train, y_train, x_test, y_test"
 
 
@@ -26,7 +43,7 @@ def read(argument: str) -> Raw:
     except OSError as error:
         saw = error.strerror or str(error)
         raise UserError(f"data {path}", saw=saw, wanted=FORM, remedy="mend data.source", cause="missing_file") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise UserError(f"data {path}", saw=f"unreadable ({error})", wanted=FORM, cause="bad_data") from None
     test_keys = [key for key in KEYS[2:] if key in arrays]
     if any(key not in arrays for key in NEEDED) or len(test_keys) == 1:
@@ -36,9 +53,10 @@ def read(argument: str) -> Raw:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, not an .npz archive")
+    loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise ValueError("a single array, not an .npz archive")
+    with loaded as archive:
         found = {}
         for key in KEYS:
             if key not in archive:
