@@ -32,33 +32,60 @@ def _polynomial(coefficients: Sequence[float], x: Element) -> Element:
     return total
 
 
+def _polynomial_at(coefficients: Sequence[float], x: Element) -> Element:
+    return _named(x, lambda value: _polynomial(coefficients, value))
+
+
+def _named(x: Element, function: Callable[[Element], Element]) -> Element:
+    """`function(x)` with x computed once: an expression that is used many times would be written out as often."""
+    variable = tirx.Var("value", "float32")
+    return tirx.Let(variable, x, function(variable))
+
+
 def exp(x: Element) -> Element:
     """e to the x in float32: 2 to the n by its bits, times a polynomial in what is left."""
     low, high = approximations.EXP_RANGE
-    x = te.max(te.min(x, _f(high)), _f(low))
-    n = te.floor(x * _f(1.4426950408889634) + _f(0.5))
-    rest = x - n * _f(approximations.LN2_HIGH) - n * _f(approximations.LN2_LOW)
-    power = tirx.reinterpret("float32", (n.astype("int32") + 127) << 23)
-    return _polynomial(approximations.exp(), rest) * power
+
+    def of_exponent(held: Element, n: Element) -> Element:
+        rest = held - n * _f(approximations.LN2_HIGH) - n * _f(approximations.LN2_LOW)
+        power = tirx.reinterpret("float32", (n.astype("int32") + 127) << 23)
+        return _polynomial_at(approximations.exp(), rest) * power
+
+    def of_held(held: Element) -> Element:
+        return _named(te.floor(held * _f(1.4426950408889634) + _f(0.5)), lambda n: of_exponent(held, n))
+
+    return _named(te.max(te.min(x, _f(high)), _f(low)), of_held)
 
 
 def erf(x: Element) -> Element:
     """The error function in float32."""
-    size = te.min(te.abs(x), _f(approximations.ERF_END))
-    near = x * _polynomial(approximations.erf_near(), te.min(size * size, _f(approximations.ERF_SPLIT**2)))
-    at = te.max(size, _f(approximations.ERF_SPLIT))
-    far = _f(1.0) - exp(_f(0.0) - at * at) * _polynomial(approximations.erf_far(), at - _f(2.5))
-    signed = tirx.Select(x < _f(0.0), _f(0.0) - far, far)
-    return tirx.Select(size < _f(approximations.ERF_SPLIT), near, signed)
+
+    def of_value(value: Element) -> Element:
+        size = te.min(te.abs(value), _f(approximations.ERF_END))
+        square = te.min(value * value, _f(approximations.ERF_SPLIT**2))
+        near = value * _polynomial_at(approximations.erf_near(), square)
+        at = te.max(size, _f(approximations.ERF_SPLIT))
+        far = _f(1.0) - exp(_f(0.0) - at * at) * _polynomial_at(approximations.erf_far(), at - _f(2.5))
+        return tirx.Select(size < _f(approximations.ERF_SPLIT), near, _signed(value, far))
+
+    return _named(x, of_value)
 
 
 def tanh(x: Element) -> Element:
     """The hyperbolic tangent in float32."""
-    size = te.abs(x)
-    near = x * _polynomial(approximations.tanh_near(), te.min(x * x, _f(approximations.TANH_SPLIT**2)))
-    far = _f(1.0) - _f(2.0) / (exp(_f(2.0) * te.min(size, _f(10.0))) + _f(1.0))
-    signed = tirx.Select(x < _f(0.0), _f(0.0) - far, far)
-    return tirx.Select(size < _f(approximations.TANH_SPLIT), near, signed)
+
+    def of_value(value: Element) -> Element:
+        size = te.abs(value)
+        square = te.min(value * value, _f(approximations.TANH_SPLIT**2))
+        near = value * _polynomial_at(approximations.tanh_near(), square)
+        far = _f(1.0) - _f(2.0) / (exp(_f(2.0) * te.min(size, _f(10.0))) + _f(1.0))
+        return tirx.Select(size < _f(approximations.TANH_SPLIT), near, _signed(value, far))
+
+    return _named(x, of_value)
+
+
+def _signed(sign: Element, size: Element) -> Element:
+    return _named(size, lambda value: tirx.Select(sign < _f(0.0), _f(0.0) - value, value))
 
 
 def logistic(x: Element) -> Element:

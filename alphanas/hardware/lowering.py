@@ -5,7 +5,7 @@ Imports TVM: only worker processes import this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, Emitter, Storage, blocks_of
 from alphanas.hardware.kernels import Plan, plan
 from alphanas.hardware.program import Flat, flatten
-from alphanas.hardware.schedules import Knobs, candidates, scheduled
+from alphanas.hardware.schedules import Knobs, scheduled
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,9 @@ def _lowered(planned: Plan, lanes: int) -> Lowered:
     return Lowered(flat, tuple(tasks), tuple(calls), storages, lanes)
 
 
-def build_module(lowered: Lowered, knobs: Mapping[int, Knobs]) -> Any:
-    """The Relax module with every task under its knobs (the likeliest where none are given); its entry is `main`."""
-    functions = [scheduled(task, knobs.get(n) or candidates(task.geometry)[0]) for n, task in enumerate(lowered.tasks)]
-    return _relax(lowered, functions)
+def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:
+    """The Relax module with every task under its knobs; its entry is `main`."""
+    return _relax(lowered, [scheduled(task, chosen) for task, chosen in zip(lowered.tasks, knobs, strict=True)])
 
 
 def build_unscheduled(lowered: Lowered) -> Any:

@@ -15,12 +15,10 @@ from tvm import s_tir
 
 from alphanas.hardware.emit import Emitted, Geometry
 
-REGISTERS = 24
-"""Vectors that a tile may take; the rest of 32 hold weights and inputs."""
-PARALLEL_WORK = 1 << 14
-"""Below so many operations a loop stays on one thread: waking another costs a few microseconds."""
-MAYBE_PARALLEL_WORK = 1 << 21
-"""Up to so many multiply-adds both ways are measured."""
+WORTH_TRYING = 1 << 15
+"""Below so many operations a kernel takes well under a microsecond of arithmetic: one thread, and nothing is tried."""
+MAYBE_PARALLEL_WORK = 1 << 22
+"""Up to so many operations, waking a second thread may cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,28 @@ class Knobs:
         return self.row * self.column * self.blocks
 
 
-def candidates(geometry: Geometry) -> list[Knobs]:
-    """The knobs worth trying, the likeliest first; always at least one."""
+def candidates(geometry: Geometry, registers: int) -> list[Knobs]:
+    """The tiles worth trying with so many registers, the likeliest first; always at least one."""
+    parallel = thread_choices(geometry)[0]
     if geometry.kind not in ("contraction", "depthwise"):
-        return [Knobs(parallel=geometry.work >= PARALLEL_WORK)]
+        return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
-    rows, columns = _divisors(outer[-2]) if len(geometry.outer) > 1 else [1], _divisors(outer[-1])
-    blocks = _divisors(geometry.blocks) if geometry.kind == "contraction" else [1]
-    threads = [True] if geometry.work > MAYBE_PARALLEL_WORK else [True, False] if geometry.work >= PARALLEL_WORK else [False]
-    tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= REGISTERS]
+    rows = _divisors(outer[-2], registers) if len(geometry.outer) > 1 else [1]
+    columns = _divisors(outer[-1], registers)
+    blocks = _divisors(geometry.blocks, registers) if geometry.kind == "contraction" else [1]
+    tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= registers]
     tiles.sort(key=lambda tile: (-_merit(*tile), tile))
-    shortlist = tiles[:6] if len(threads) == 1 else tiles[:4]
-    return [Knobs(r, c, b, parallel) for r, c, b in shortlist for parallel in threads]
+    shortlist = tiles[: 1 if geometry.work < WORTH_TRYING else 6 if geometry.work > MAYBE_PARALLEL_WORK else 4]
+    return [Knobs(r, c, b, parallel) for r, c, b in shortlist]
+
+
+def thread_choices(geometry: Geometry) -> tuple[bool, ...]:
+    """Whether threads share the outer loop: both ways are worth a measurement for work of middling size."""
+    if geometry.work < WORTH_TRYING:
+        return (False,)
+    if geometry.work > MAYBE_PARALLEL_WORK:
+        return (True,)
+    return (True, False)
 
 
 def _merit(row: int, column: int, blocks: int) -> float:
@@ -58,8 +66,8 @@ def _merit(row: int, column: int, blocks: int) -> float:
     return min(registers, 12) / 12 - 0.5 * loads / registers - (0.1 if row > 1 else 0) - (0.05 if registers > 16 else 0)
 
 
-def _divisors(size: int) -> list[int]:
-    return [d for d in range(1, min(size, REGISTERS) + 1) if size % d == 0]
+def _divisors(size: int, limit: int) -> list[int]:
+    return [d for d in range(1, min(size, limit) + 1) if size % d == 0]
 
 
 def scheduled(emitted: Emitted, knobs: Knobs) -> Any:

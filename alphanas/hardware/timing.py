@@ -1,0 +1,88 @@
+"""Timing that can be believed: warm-up, repeats long enough for the clock, several programs interleaved, medians with their spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+REPEAT_S = 0.02
+"""Each repeat lasts at least so long."""
+REPEATS = 10
+STEADY = 0.05
+"""Interquartile range over median above which the repeats are thrown away and taken again."""
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of one run over the repeats of the steadiest attempt."""
+
+    samples: tuple[float, ...]
+    number: int
+    attempts: int = 1
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range."""
+        low, high = np.percentile(self.samples, [25, 75])
+        return float(high - low)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the spread is small enough to compare by."""
+        return self.spread <= STEADY * self.median
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], *, repeats: int = REPEATS, repeat_s: float = REPEAT_S) -> dict[str, Latency]:
+    """Latency of each program by name, all in turns, so that what disturbs the machine disturbs them all.
+
+    A run must return when its result is ready. At least 10 repeats of at least 20 ms, unless asked for otherwise.
+    """
+    numbers = {name: _number(run, repeat_s) for name, run in runs.items()}
+    best: dict[str, Latency] = {}
+    for attempt in range(1, ATTEMPTS + 1):
+        waiting = [name for name in runs if name not in best or not best[name].steady]
+        samples: dict[str, list[float]] = {name: [] for name in waiting}
+        for _ in range(repeats):
+            for name in waiting:
+                samples[name].append(_repeat(runs[name], numbers[name]))
+        for name in waiting:
+            found = Latency(tuple(samples[name]), numbers[name], attempt)
+            if name not in best or found.spread / found.median < best[name].spread / best[name].median:
+                best[name] = found
+            best[name] = Latency(best[name].samples, numbers[name], attempt)
+    return best
+
+
+def _number(run: Callable[[], object], repeat_s: float) -> int:
+    """How often to run in a repeat; finding it out warms the program up."""
+    run()
+    number = 1
+    while (seconds := _repeat(run, number) * number) < repeat_s:
+        number = max(number + 1, int(number * min(10.0, 1.2 * repeat_s / max(seconds, 1e-9))))
+    return number
+
+
+def _repeat(run: Callable[[], object], number: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(number):
+        run()
+    return (time.perf_counter() - begin) / number
+
+
+def ratio_interval(fast: Sequence[float], slow: Sequence[float], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95% bootstrap interval of median(slow) / median(fast), from repeats that were interleaved."""
+    rng = np.random.default_rng(seed)
+    above, below = np.asarray(slow), np.asarray(fast)
+    picks = rng.integers(0, len(above), (draws, len(above)))
+    others = rng.integers(0, len(below), (draws, len(below)))
+    ratios = np.median(above[picks], axis=1) / np.median(below[others], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
