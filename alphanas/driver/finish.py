@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
+from alphanas.execution import LocalPool
 from alphanas.study import Candidate, write_atomic
 
 EXPORT_SHARE = 0.03
@@ -28,7 +29,10 @@ def finish(run: Run) -> None:
     trained = [candidate for candidate in everyone if candidate.outcomes("full")]
     _run(run, iter([_tests(run, candidate) for candidate in trained]))
     run.stage = "measuring latency"
-    _run(run, iter([_measure(run, trained)]))
+    # A measurement has the machine to itself, and the threads that the configuration says.
+    run.pool.close()
+    with LocalPool(workers=1, threads=run.config.hardware.threads) as alone:
+        _run(replace(run, pool=alone), iter([_measure(run, trained)]))
     run.stage = "writing the report"
     run.tell()
     write_best(run, best)

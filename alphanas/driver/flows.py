@@ -48,6 +48,8 @@ def run_flows(
                 advance(flow, None)
             on_change(tuple(label for _, label in active.values()))
         if not active or out_of_time():
+            for handle in active:
+                handle.cancel()
             return exhausted and not active
         finished, _ = pool.wait(list(active), timeout=0.5)
         for handle in finished:
