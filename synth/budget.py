@@ -1,0 +1,72 @@
+"""Budgets: intervals for what a program may cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers from `low` to `high`, both included; `high` may be infinite. ValueError if there are none above zero."""
+
+    low: float = 0
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.low < 0 or self.high <= 0 or self.low > self.high:
+            raise ValueError(f"a budget wants 0 <= low <= high and high > 0, got {self.low:g} to {self.high:g}")
+
+    def holds(self, number: float) -> bool:
+        """Whether the number is in the interval."""
+        return self.low <= number <= self.high
+
+    def distance(self, number: float) -> float:
+        """0 inside; outside, how far the number must move, as a share of the larger of the two ends: in [0, 1]."""
+        if self.holds(number):
+            return 0.0
+        near = self.high if number > self.high else self.low
+        return abs(number - near) / max(number, near)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"at least {self.low:g}" if self.low else "any number of"
+        if self.low <= 0:
+            return f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+    def to_json(self) -> list[float | None]:
+        return [self.low, None if self.high == math.inf else self.high]
+
+    @staticmethod
+    def from_json(data: list[float | None]) -> Interval:
+        return Interval(data[0] or 0, math.inf if data[1] is None else data[1])
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a program may cost: trained parameters, and multiply-adds for one example."""
+
+    params: Interval = Interval()
+    macs: Interval = Interval()
+
+    def distance(self, params: float, macs: float) -> float:
+        """The mean distance to the two intervals, in [0, 1]; 0 only inside both."""
+        return (self.params.distance(params) + self.macs.distance(macs)) / 2
+
+    def __str__(self) -> str:
+        named = (("parameters", self.params), ("MACs", self.macs))
+        limits = [f"{interval} {name}" for name, interval in named if interval != Interval()]
+        return " and ".join(limits) or "any cost"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"params": self.params.to_json(), "macs": self.macs.to_json()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Budget:
+        return Budget(Interval.from_json(data["params"]), Interval.from_json(data["macs"]))
+
+
+UNLIMITED = Budget()

@@ -1,0 +1,147 @@
+"""What an op does to a value's type and what that costs, at any number of channels, from a handful of traces.
+
+Search asks this of thousands of channel counts. An op's output sizes, parameters and multiply-adds are polynomials in the channels
+that come in and the size the op is given, so they are fitted on a few traces and checked on one more; where they are none, every
+count is traced. What is finally returned is always counted anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+import properties
+from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, output_value, weight_avals
+
+_CHANNELS = (16, 32, 48, 64)
+_SIZES = (16, 48)
+_UNIT = 16
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The type that comes out of an op, and what the op costs for one example."""
+
+    value: Value
+    params: int
+    macs: int
+
+
+@functools.lru_cache(maxsize=65536)
+def summary(op: Op, inputs: tuple[Value, ...]) -> properties.Inference:
+    """The properties of one op on inputs of these types (at the probe's batch size); ShapeMismatch if they do not fit."""
+    op.check(*inputs)
+    try:
+        return properties.infer(op.apply, *(value.aval() for value in inputs), params=weight_avals(op, inputs))
+    except (TypeError, ValueError) as error:
+        raise ShapeMismatch(f"{op} does not fit {', '.join(map(str, inputs))}: {str(error).splitlines()[0]}") from error
+
+
+@functools.lru_cache(maxsize=262144)
+def effect(op: Op, value: Value) -> Effect:
+    """The effect of an op of one input; ShapeMismatch if the value does not fit."""
+    op.check(value)
+    fitted = _template(_without_sizes(op), replace(value, shape=(*value.shape[:-1], 0))) if value.shape[-1:] != (None,) else None
+    return fitted.at(op, value) if fitted is not None else exact_effect(op, (value,))
+
+
+@functools.lru_cache(maxsize=65536)
+def exact_effect(op: Op, inputs: tuple[Value, ...]) -> Effect:
+    """The effect of an op, by counting."""
+    return Effect(output_value(op, inputs), params(op, inputs), macs(op, inputs))
+
+
+def params(op: Op, inputs: Sequence[Value]) -> int:
+    """Number of trained parameters of an op."""
+    return sum(math.prod(weight.shape) for weight in op.weights(*inputs).values())
+
+
+def macs(op: Op, inputs: tuple[Value, ...]) -> int:
+    """Multiply-adds of an op for one example."""
+    return summary(op, inputs).capacity.macs // PROBE_BATCH
+
+
+@functools.cache
+def size_fields(op_type: type[Op]) -> tuple[str, ...]:
+    """The names of the fields that synthesis solves for."""
+    return tuple(field.name for field in fields(op_type) if field.metadata.get("size"))
+
+
+def with_size(op: Op, size: int) -> Op:
+    """The op with every size field set."""
+    return replace(op, **dict.fromkeys(size_fields(type(op)), size))
+
+
+@dataclass(frozen=True)
+class _Template:
+    """An op's effect as polynomials in (channels, size): of the output's last axis, the parameters and the multiply-adds."""
+
+    axes: tuple[int | None, ...]
+    dtype: str
+    polynomials: tuple[tuple[float, ...], ...]
+
+    def at(self, op: Op, value: Value) -> Effect:
+        terms = _monomials(value.channels, _size_of(op))
+        channels, params, macs = (round(sum(a * b for a, b in zip(row, terms, strict=True))) for row in self.polynomials)
+        return Effect(Value((*self.axes, channels), self.dtype), params, macs)
+
+
+def polynomials(op: Op, value: Value) -> tuple[tuple[float, ...], ...] | None:
+    """The coefficients of (1, channels, size, channels·size, channels²) in an op's parameters and MACs; None if there are none."""
+    found = _template(_without_sizes(op), replace(value, shape=(*value.shape[:-1], 0)))
+    if found is None:
+        return None
+    scales = (1.0, _UNIT, _UNIT, _UNIT**2, _UNIT**2)
+    return tuple(tuple(a / b for a, b in zip(row, scales, strict=True)) for row in found.polynomials[1:])
+
+
+def _monomials(channels: int, size: int) -> tuple[float, ...]:
+    a, b = channels / _UNIT, size / _UNIT
+    return 1.0, a, b, a * b, a * a
+
+
+def _size_of(op: Op) -> int:
+    names = size_fields(type(op))
+    return getattr(op, names[0]) if names else 0
+
+
+def _without_sizes(op: Op) -> Op:
+    return with_size(op, 0) if size_fields(type(op)) else op
+
+
+@functools.lru_cache(maxsize=16384)
+def _template(op: Op, value: Value) -> _Template | None:
+    """The polynomials of an op on values of this shape up to its channels; None if its effect is not of that form."""
+    samples = _samples(op, value)
+    if samples is None:
+        return None
+    axes = {effect.value.shape[:-1] for _, _, effect in samples}
+    if len(axes) != 1 or samples[0][2].value.shape[-1:] in ((), (None,)):
+        return None
+    terms = np.array([_monomials(channels, size) for channels, size, _ in samples])
+    wanted = np.array([(effect.value.channels, effect.params, effect.macs) for _, _, effect in samples], dtype=float)
+    solution = np.linalg.lstsq(terms, wanted, rcond=None)[0]
+    if np.abs(terms @ solution - wanted).max() > _ROUNDING * max(1.0, np.abs(wanted).max()):
+        return None
+    return _Template(axes.pop(), samples[0][2].value.dtype, tuple(map(tuple, solution.T.tolist())))
+
+
+def _samples(op: Op, value: Value) -> list[tuple[int, int, Effect]] | None:
+    named = size_fields(type(op))
+    if len(named) > 1:
+        return None
+    sizes, counts = (_SIZES, _CHANNELS[:3]) if named else ((0,), _CHANNELS)
+    samples = []
+    for channels in counts:
+        for size in sizes:
+            here = replace(value, shape=(*value.shape[:-1], channels))
+            try:
+                samples.append((channels, size, exact_effect(with_size(op, size) if size else op, (here,))))
+            except ShapeMismatch:
+                return None
+    return samples

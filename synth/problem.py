@@ -1,0 +1,79 @@
+"""What is asked of synthesis: programs of some vocabulary from one type that meet a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from synth.analysis import infer
+from synth.effect import size_fields
+from synth.graph import Graph, GraphError
+from synth.op import Op, Value
+from synth.ops import OPS, Vocabulary
+from synth.region import Region
+from synth.target import Target
+
+Cost = Callable[[Op, Value], float]
+"""What one op on one input costs; a program's cost is the sum over its ops."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Programs from `value`, of at most `max_length` ops of `vocabulary`, that meet `target`.
+
+    `sizes` are the channel counts that programs are made with. `widths`, if given, are the counts to which the sizes of a finished
+    sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
+    """
+
+    value: Value
+    target: Target
+    max_length: int = 6
+    sizes: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    vocabulary: Vocabulary = field(default_factory=lambda: dict(OPS), compare=False)
+    prior: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_length < 0:
+            raise ValueError(f"max_length must not be negative, got {self.max_length}")
+        if any(size < 1 for size in (*self.sizes, *self.widths)):
+            raise ValueError("sizes and widths must be positive")
+
+    @staticmethod
+    def of(subject: Graph | Region, target: Target | None = None, *, longer: int = 2, **options: object) -> Problem:
+        """The problem of replacing a graph or region: up to `longer` ops more than it has, with its own channel counts.
+
+        Raises GraphError unless it has exactly one input and one output.
+        """
+        graph = subject.subgraph() if isinstance(subject, Region) else subject
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+            seen = f"{len(graph.inputs)} and {len(graph.outputs)}"
+            raise GraphError(f"a sequence has exactly one input and one output; this has {seen}")
+        problem = Problem(
+            graph.inputs[0].value,
+            target or Target.of(graph),
+            max_length=len(graph.nodes) + longer,
+            sizes=tuple(sorted(_counts(graph))),
+        )
+        return replace(problem, **options)  # type: ignore[arg-type]
+
+
+def _counts(graph: Graph) -> Iterable[int]:
+    """The channel counts that a graph uses."""
+    ends = [graph.inputs[0].value, *(graph.values[name] for name in graph.outputs)]
+    counts = {value.shape[-1] for value in ends if len(value.shape) > 1 and value.shape[-1] is not None}
+    for node in graph.nodes:
+        counts |= {getattr(node.op, name) for name in size_fields(type(node.op))}
+    return counts
+
+
+WIDTHS = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
+"""Channel counts that suit vector units: multiples of four, and few of them so that compiled shapes repeat."""
+
+
+def widths_up_to(largest: int) -> tuple[int, ...]:
+    """The usual widths of at most `largest` channels."""
+    return tuple(width for width in WIDTHS if width <= largest)
+
+
+__all__ = ["WIDTHS", "Cost", "Problem", "infer", "widths_up_to"]

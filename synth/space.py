@@ -1,0 +1,241 @@
+"""The abstract states of op sequences, and the transitions between them.
+
+What a sequence does to a requirement is decided by a few small automata that read the same sequence: one for the value's type, one
+for each part of each relational property (a row of the mixing matrix, the depth). Their transitions are the relations of the op
+summaries, composed; nothing here knows an op or a primitive. Each automaton is reduced to the coarsest one that still answers the
+requirement's question (Moore's partition refinement), and only then is their product built, so thousands of millions of sequences
+become a few hundred states. Everything is memoised across calls.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from synth.effect import summary
+from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
+from synth.ops import Vocabulary
+
+DEAD = -1
+"""No state: from here the question can no longer be answered with yes."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a requirement asks about one part of one relation from the input to the output.
+
+    `start` is the part that the empty program has on an input, `holds` decides it for the finished program (None: no dependence).
+    Equal keys ask the same; `label` says it to a person.
+    """
+
+    relation: str
+    part: int
+    start: Callable[[Value], Any] = field(compare=False)
+    holds: Callable[[Any | None], bool] = field(compare=False)
+    key: Hashable
+    label: str
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The ops that sequences are made of: op types, each over its declared choices, and over `sizes` for the sizes that it has."""
+
+    op_types: tuple[type[Op], ...]
+    sizes: tuple[int, ...]
+
+    @staticmethod
+    def of(vocabulary: Vocabulary, sizes: Sequence[int]) -> Alphabet:
+        """The alphabet of all ops of one input that are to be generated at all."""
+        types = tuple(op_type for op_type in vocabulary.values() if op_type.arity == 1 and op_type.taste > 0)
+        return Alphabet(types, tuple(sorted(set(sizes))))
+
+    def moves(self, value: Value) -> tuple[tuple[Op, Value], ...]:
+        """Every op that fits a value, and the type of its result."""
+        return _moves(self, value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
+    found = []
+    for op_type in alphabet.op_types:
+        for op in alternatives(op_type, alphabet.sizes):
+            try:
+                found.append((op, output_value(op, (value,))))
+            except ShapeMismatch:
+                continue
+    return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """States, each at a value of the frame, and for each of the value's moves the next state (or DEAD)."""
+
+    values: np.ndarray
+    starts: np.ndarray
+    next: np.ndarray
+    accepts: np.ndarray
+    start: int
+
+    def row(self, state: int) -> np.ndarray:
+        return self.next[self.starts[state] : self.starts[state + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The values on the ways of at most `length` ops from one type to another, and the moves that stay on such a way."""
+
+    alphabet: Alphabet
+    source: Value
+    goal: Value
+    length: int
+    values: tuple[Value, ...]
+    distance: tuple[int, ...]
+    moves: tuple[tuple[tuple[Op, int], ...], ...]
+    _automata: dict[Hashable, Automaton] = field(default_factory=dict, repr=False)
+    _explored: dict[Hashable, tuple[list[Any], Automaton]] = field(default_factory=dict, repr=False)
+    _products: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether any sequence at all leads from the source to the goal."""
+        return bool(self.values)
+
+    def automaton(self, question: Question) -> Automaton:
+        """The smallest automaton that reads sequences of the frame and says whether the question holds at the goal."""
+        key = (question.relation, question.part, question.key)
+        if key not in self._automata:
+            parts, explored = self._explore(question)
+            at_goal = explored.values == self.values.index(self.goal)
+            holds = [bool(here and question.holds(part)) for here, part in zip(at_goal, parts, strict=True)]
+            self._automata[key] = reduce(explored, np.array(holds))
+        return self._automata[key]
+
+    def _explore(self, question: Question) -> tuple[list[Any], Automaton]:
+        key = (question.relation, question.part)
+        if key not in self._explored:
+            self._explored[key] = self._walk(question)
+        return self._explored[key]
+
+    def _walk(self, question: Question) -> tuple[list[Any], Automaton]:
+        """Every part that a sequence of at most `length` moves can have, and how the moves lead from one to another."""
+        start = (0, question.start(self.source))
+        numbers: dict[tuple[int, Any], int] = {start: 0}
+        states = [start]
+        rows: list[list[int]] = []
+        layers = [0]
+        for state, (value, part) in enumerate(states):
+            row: list[int] = []
+            if layers[state] < self.length:
+                for op, after in self.moves[value]:
+                    step = _relation(op, self.values[value], question.relation)
+                    found = (after, None if part is None or step is None else part.then(step))
+                    number = numbers.get(found)
+                    if number is None:
+                        number = numbers[found] = len(states)
+                        states.append(found)
+                        layers.append(layers[state] + 1)
+                    row.append(number)
+            rows.append(row)
+        automaton = Automaton(
+            np.array([value for value, _ in states]),
+            np.cumsum([0, *map(len, rows)]),
+            np.array([number for row in rows for number in row], dtype=np.int64),
+            np.zeros(len(states), dtype=bool),
+            0,
+        )
+        return [part for _, part in states], automaton
+
+
+@functools.lru_cache(maxsize=262144)
+def _relation(op: Op, value: Value, name: str) -> Any:
+    return summary(op, (value,)).relation(name, 0, 0)
+
+
+@functools.lru_cache(maxsize=512)
+def frame(alphabet: Alphabet, source: Value, goal: Value, length: int) -> Frame:
+    """The frame of all sequences of at most `length` ops from `source` to `goal`."""
+    values, distance, edges = [source], [0], []
+    place = {source: 0}
+    for index, value in enumerate(values):
+        found = []
+        for op, after in alphabet.moves(value) if distance[index] < length else ():
+            if after not in place:
+                place[after] = len(values)
+                values.append(after)
+                distance.append(distance[index] + 1)
+            found.append((op, place[after]))
+        edges.append(found)
+    left = _distances_to(place.get(goal), edges, length)
+    kept = [index for index in range(len(values)) if distance[index] + left[index] <= length]
+    if 0 not in kept:
+        return Frame(alphabet, source, goal, length, (), (), ())
+    new = {old: index for index, old in enumerate(kept)}
+    moves = tuple(tuple((op, new[after]) for op, after in edges[old] if distance[old] + 1 + left[after] <= length) for old in kept)
+    return Frame(alphabet, source, goal, length, tuple(values[old] for old in kept), tuple(distance[old] for old in kept), moves)
+
+
+def _distances_to(goal: int | None, edges: Sequence[Sequence[tuple[Op, int]]], length: int) -> list[int]:
+    """For every value the least number of moves to the goal; more than `length` if there is no way."""
+    never = 2 * length + 2
+    left = [never] * len(edges)
+    if goal is None:
+        return left
+    left[goal] = 0
+    for _ in range(length):
+        for index, moves in enumerate(edges):
+            nearest = min((left[after] for _, after in moves), default=never)
+            left[index] = min(left[index], nearest + 1)
+    return left
+
+
+def reduce(automaton: Automaton, accepts: np.ndarray) -> Automaton:
+    """The smallest automaton that accepts the same sequences; states from which none is accepted become DEAD."""
+    values, starts, following = automaton.values, automaton.starts, automaton.next
+    expanded = np.diff(starts) > 0
+    classes = _numbered(np.stack([values, expanded, accepts], axis=1))
+    groups = [np.flatnonzero((values == value) & expanded) for value in np.unique(values)]
+    count = classes.max() + 1
+    while True:
+        refined = np.zeros(len(classes), dtype=np.int64)
+        for group in groups:
+            if not len(group):
+                continue
+            rows = following[starts[group][:, None] + np.arange(starts[group[0] + 1] - starts[group[0]])]
+            after = np.where(rows == DEAD, DEAD, classes[rows])
+            refined[group] = _numbered(after)
+        classes = _numbered(np.stack([classes, refined], axis=1))
+        if classes.max() + 1 == count:
+            break
+        count = classes.max() + 1
+    return _quotient(automaton, accepts, classes)
+
+
+def _numbered(rows: np.ndarray) -> np.ndarray:
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _quotient(automaton: Automaton, accepts: np.ndarray, classes: np.ndarray) -> Automaton:
+    _, members = np.unique(classes, return_index=True)
+    rows = [automaton.row(member) for member in members]
+    rows = [np.where(row == DEAD, DEAD, classes[row]) for row in rows]
+    alive = accepts[members].copy()
+    changed = True
+    while changed:
+        reaches = np.array([bool(row.size and alive[row[row != DEAD]].any()) for row in rows])
+        changed = bool((reaches & ~alive).any())
+        alive |= reaches
+    number = np.full(len(members) + 1, DEAD)
+    number[:-1][alive] = np.arange(alive.sum())
+    kept = [row for row, lives in zip(rows, alive, strict=True) if lives]
+    following = number[np.concatenate(kept)] if kept else np.zeros(0, dtype=np.int64)
+    return Automaton(
+        automaton.values[members][alive],
+        np.cumsum([0, *map(len, kept)]),
+        following,
+        accepts[members][alive],
+        int(number[classes[automaton.start]]),
+    )

@@ -1,0 +1,163 @@
+"""Targets: what a piece of a program must have, as requirements on its properties and a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import properties
+from properties import DepthRequirement, Inference, MixingRequirement, Requirement, ShapeRequirement
+from synth.analysis import infer, macs
+from synth.budget import UNLIMITED, Budget, Interval
+from synth.graph import Graph
+from synth.op import Value
+from synth.region import Region
+
+LEVELS = ("none", "one", "many", "all")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One property that a mutation changed, in words for a report."""
+
+    property: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.property}: {self.before} → {self.after}"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A target made from another one, and what is different about it."""
+
+    target: Target
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Requirements that a program must meet and a budget that it must keep."""
+
+    requirements: tuple[Requirement, ...]
+    budget: Budget = UNLIMITED
+
+    @staticmethod
+    def of(subject: Graph | Region, budget: Budget = UNLIMITED) -> Target:
+        """What a graph or region has: the shapes of its outputs, and depth and mixing from every input to every output."""
+        graph = subject.subgraph() if isinstance(subject, Region) else subject
+        found = infer(graph)
+        asked: list[Requirement] = [ShapeRequirement(graph.values[name].shape, o) for o, name in enumerate(graph.outputs)]
+        for i in range(len(graph.inputs)):
+            for o in range(len(graph.outputs)):
+                if found.relation("mixing", i, o) is not None:
+                    asked += [DepthRequirement.of(found, i, o), MixingRequirement.of(found, i, o)]
+        return Target(tuple(asked), budget)
+
+    def distance(self, graph: Graph) -> float:
+        """The mean distance of a graph to the requirements and the budget: in [0, 1], 0 only if all are met."""
+        return self.distance_of(infer(graph), graph.params, macs(graph))
+
+    def distance_of(self, inference: Inference, params: int, macs: int) -> float:
+        """As `distance`, for a program of this inference and cost."""
+        parts = [requirement.distance(inference) for requirement in self.requirements]
+        parts.append(self.budget.distance(params, macs))
+        return sum(parts) / len(parts)
+
+    def output(self, dtype: str = "float32", index: int = 0) -> Value | None:
+        """The type that output `index` must have; None if its shape is not required, or not in every size."""
+        for requirement in self.requirements:
+            if isinstance(requirement, ShapeRequirement) and requirement.output == index:
+                return None if None in requirement.shape[1:] else Value(requirement.shape, dtype)
+        return None
+
+    def within(self, budget: Budget) -> Target:
+        """The same requirements under another budget."""
+        return replace(self, budget=budget)
+
+    def mutate(
+        self,
+        rng: np.random.Generator,
+        *,
+        params: int | None = None,
+        params_ratio: tuple[float, float] = (0.05, 1.0),
+        depth_p: float = 0.5,
+        depth_delta: int = 2,
+        mixing_p: float = 0.5,
+    ) -> Mutation:
+        """A target near this one: depth up or down, mixing relaxed, shape kept, the parameter budget scaled.
+
+        Depth moves by as many steps as a coin of `depth_p` allows, up to `depth_delta`, in either direction (as in αNAS). With
+        `mixing_p` a mixing requirement has one to all of its entries relaxed. `params` is what the piece to be replaced has: the
+        new budget lies between the lowest `params_ratio` of it and a ratio drawn log-uniformly from that range.
+        """
+        changes: list[Change] = []
+        asked: list[Requirement] = []
+        for requirement in self.requirements:
+            mutated: Requirement = requirement
+            if isinstance(requirement, DepthRequirement):
+                mutated = _deeper_or_shallower(requirement, rng, depth_p, depth_delta)
+            elif isinstance(requirement, MixingRequirement):
+                mutated = _relaxed(requirement, rng) if rng.random() < mixing_p else requirement
+            elif not isinstance(requirement, ShapeRequirement):
+                mutated = requirement.relax(rng) if rng.random() < mixing_p else requirement
+            asked.append(mutated)
+            if mutated != requirement:
+                changes.append(Change(requirement.kind, describe(requirement), describe(mutated)))
+        budget = self.budget
+        if params:
+            budget = replace(budget, params=_scaled(params, params_ratio, rng))
+            changes.append(Change("parameters", str(params), str(budget.params)))
+        return Mutation(Target(tuple(asked), budget), tuple(changes))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"requirements": [each.to_json() for each in self.requirements], "budget": self.budget.to_json()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Target:
+        return Target(properties.requirements(data["requirements"]), Budget.from_json(data["budget"]))
+
+    def __str__(self) -> str:
+        return "; ".join([*map(describe, self.requirements), str(self.budget)])
+
+
+def describe(requirement: Requirement) -> str:
+    """A requirement in words."""
+    if isinstance(requirement, ShapeRequirement):
+        sizes = ["B", *("?" if size is None else str(size) for size in requirement.shape[1:])]
+        return f"shape {'×'.join(sizes)}"
+    if isinstance(requirement, DepthRequirement):
+        return f"depth at least {requirement.minimum}"
+    if isinstance(requirement, MixingRequirement):
+        return f"mixing at least {' | '.join(' '.join(LEVELS[entry] for entry in row) for row in requirement.minimum)}"
+    return f"{requirement.kind} {requirement.to_json()}"
+
+
+def at_least(matrix: Sequence[Sequence[int]], input: int = 0, output: int = 0) -> MixingRequirement:
+    """The requirement of at least this mixing, rows input axes and columns output axes, 0 none to 3 all."""
+    return MixingRequirement.from_matrix(matrix, input, output)
+
+
+def _deeper_or_shallower(requirement: DepthRequirement, rng: np.random.Generator, p: float, most: int) -> DepthRequirement:
+    delta = 0
+    while delta < most and rng.random() < p:
+        delta += 1
+    sign = 1 if rng.random() < 0.5 else -1
+    return replace(requirement, minimum=max(0, requirement.minimum + sign * delta))
+
+
+def _relaxed(requirement: MixingRequirement, rng: np.random.Generator) -> MixingRequirement:
+    steps = int(rng.integers(1, 1 + max(1, sum(map(sum, requirement.minimum)))))
+    for _ in range(steps):
+        requirement = requirement.relax(rng)
+    return requirement
+
+
+def _scaled(params: int, ratio: tuple[float, float], rng: np.random.Generator) -> Interval:
+    low, high = ratio
+    drawn = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return Interval(int(params * low * 0.5), max(1, int(np.ceil(params * drawn))))
