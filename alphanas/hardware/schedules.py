@@ -88,12 +88,11 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     result = schedule.get_sblock("result")
     *outer, feature = schedule.get_loops(result)
     block, lane = schedule.split(feature, [None, geometry.block])
-    *front, row, column = [None, *outer] if len(outer) == 2 else outer
-    front = [loop for loop in front if loop is not None]
-    row_out, row_in = schedule.split(row, [None, knobs.row])
-    column_out, column_in = schedule.split(column, [None, knobs.column])
+    column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    row_out, row_in = schedule.split(outer[-2], [None, knobs.row])
+    front = outer[:-2]
     schedule.reorder(*front, block, row_out, column_out, row_in, column_in, lane)
-    shared = schedule.fuse(*front, block)
+    shared = schedule.fuse(*front, block) if front else block
     sums = schedule.get_sblock("sums")
     schedule.compute_at(sums, column_out, preserve_unit_loops=True)
     schedule.set_scope(sums, 0, "local")
@@ -112,15 +111,11 @@ def _tile(schedule: Any, geometry: Geometry, knobs: Knobs) -> Any:
     result = schedule.get_sblock("result")
     *outer, feature = schedule.get_loops(result)
     block_out, block_in, lane = schedule.split(feature, [None, knobs.blocks, geometry.block])
-    inner = []
     column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    front, rest, inner = outer[:-2], [column_out], [column_in]
     if len(outer) > 1:
         row_out, row_in = schedule.split(outer[-2], [None, knobs.row])
-        inner = [row_in, column_in]
-        *front, rest = *outer[:-2], [row_out, column_out]
-    else:
-        inner = [column_in]
-        front, rest = [], [column_out]
+        rest, inner = [row_out, column_out], [row_in, column_in]
     schedule.reorder(*front, block_out, *rest, block_in, *inner, lane)
     shared = schedule.fuse(*front, block_out, *rest)
     if knobs.parallel:

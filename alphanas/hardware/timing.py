@@ -1,4 +1,4 @@
-"""Timing that can be believed: warm-up, repeats long enough for the clock, several programs interleaved, medians with their spread."""
+"""Timing that can be believed: warm-up, repeats long enough for the clock, programs in turns, medians with their spread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Latency:
         return self.spread <= STEADY * self.median
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], *, repeats: int = REPEATS, repeat_s: float = REPEAT_S) -> dict[str, Latency]:
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], *, repeats: int = REPEATS, repeat_s: float = REPEAT_S
+) -> dict[str, Latency]:
     """Latency of each program by name, all in turns, so that what disturbs the machine disturbs them all.
 
     A run must return when its result is ready. At least 10 repeats of at least 20 ms, unless asked for otherwise.

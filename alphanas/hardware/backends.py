@@ -1,0 +1,110 @@
+"""What can run a model: one function per back end, from a model to something that runs and says how it was built.
+
+A back end that cannot run here raises TaskFailure("unavailable", reason). Nothing heavy is imported before a back end is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alphanas.execution import TaskFailure
+from alphanas.hardware.program import NotLowerable
+
+KNOB_SECONDS = 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A function with its weights inside, inputs for it, and the means that a back end may spend on it."""
+
+    function: Callable[..., Any]
+    inputs: tuple[np.ndarray, ...]
+    threads: int
+    trials: int = 0
+    knob_seconds: float = KNOB_SECONDS
+    records: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model ready to run: `run` returns when results are there, `outputs` are those of one run, `facts` go into the report."""
+
+    run: Callable[[], object]
+    outputs: Callable[[], list[np.ndarray]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare(backend: str, model: Model) -> Prepared:
+    """The model on a back end of the table."""
+    return BACKENDS[backend](model)
+
+
+def reference(model: Model) -> list[np.ndarray]:
+    """What JAX computes, as the list of outputs."""
+    return [np.asarray(output) for output in jax.tree.leaves(jax.jit(model.function)(*model.inputs))]
+
+
+def _tvm(model: Model) -> Prepared:
+    """Our kernels: weights packed into vectors, epilogues fused, knobs chosen by timing."""
+    import tvm
+    from tvm import relax
+
+    from alphanas.hardware import lowering, tuning
+    from alphanas.hardware.machine import this_machine, use_threads
+
+    use_threads(model.threads)
+    machine = this_machine(model.threads)
+    try:
+        lowered = lowering.lower(model.function, *model.inputs, lanes=machine.lanes)
+    except NotLowerable as error:
+        raise TaskFailure("not_lowerable", str(error)) from error
+    timed = model.knob_seconds > 0
+    tuned = tuning.tune(lowered, machine, limit_s=model.knob_seconds, records=model.records) if timed else None
+    chosen = tuned or tuning.untuned(lowered, machine)
+    module = lowering.build_module(lowered, chosen.knobs)
+    machine_code = relax.VirtualMachine(tvm.compile(module, target=machine.target), tvm.cpu())
+    main = machine_code["main"]
+    arguments = [tvm.runtime.tensor(array) for array in model.inputs]
+
+    def outputs() -> list[np.ndarray]:
+        result = main(*arguments)
+        several = isinstance(result, list | tuple) or not hasattr(result, "numpy")
+        return [item.numpy() for item in result] if several else [result.numpy()]
+
+    facts = {
+        "schedule": "packed",
+        "tuned": chosen.complete,
+        "trials": 0,
+        "candidates": chosen.built,
+        "kernels": lowered.counts(),
+        "target": machine.cpu,
+    }
+    return Prepared(lambda: main(*arguments), outputs, facts)
+
+
+def _xla(model: Model) -> Prepared:
+    """The function under `jax.jit`, weights as constants, as TVM has them."""
+    compiled = jax.jit(model.function).lower(*model.inputs).compile()
+    arguments = [jax.device_put(array) for array in model.inputs]
+
+    def outputs() -> list[np.ndarray]:
+        return [np.asarray(output) for output in jax.tree.leaves(compiled(*arguments))]
+
+    facts = {"schedule": "default", "tuned": False, "trials": 0}
+    return Prepared(lambda: jax.block_until_ready(compiled(*arguments)), outputs, facts)
+
+
+def _onnxruntime(model: Model) -> Prepared:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise TaskFailure("unavailable", "onnxruntime is not installed; pip install 'alphanas[onnx]'")
+    raise TaskFailure("unavailable", "onnxruntime is installed, but graphs cannot be exported to ONNX yet")
+
+
+BACKENDS: Mapping[str, Callable[[Model], Prepared]] = {"tvm": _tvm, "xla": _xla, "onnxruntime": _onnxruntime}

@@ -1,0 +1,145 @@
+"""What worker processes run: `alphanas.hardware.tasks:measure` and `alphanas.hardware.tasks:facts`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphanas.execution import Failed, LocalPool, TaskFailure, thread_environment
+from alphanas.hardware import timing
+
+TOLERANCE = 1e-4
+"""Largest difference from JAX's output, relative to the output's largest element."""
+MEASURE = "alphanas.hardware.tasks:measure"
+
+
+def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Latency of a graph on one back end, checked against JAX.
+
+    Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
+    repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
+    repeat_ms. Latencies are of one call from Python with inputs in place, result awaited.
+
+    Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
+    """
+    if (elsewhere := _under_right_threads(MEASURE, payload)) is not None:
+        return elsewhere
+    (result,) = measure_together({**payload, "backends": [payload["backend"]]})["results"]
+    if "failure" in result:
+        raise TaskFailure(result["failure"], result["message"])
+    return result
+
+
+def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Latencies of a graph on several back ends, in turns in one process: {"results": [one mapping a back end]}.
+
+    Payload as `measure`'s, with `backends` in place of `backend`. A back end that cannot run has "failure" and "message" instead.
+    """
+    elsewhere = _under_right_threads("alphanas.hardware.tasks:compare", payload)
+    return measure_together(payload) if elsewhere is None else elsewhere
+
+
+def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """`compare`, in this process whatever its threads are."""
+    from alphanas.hardware import backends
+
+    model = _model(payload)
+    results: dict[str, dict[str, Any]] = {}
+    runs = {}
+    expected = backends.reference(model) if payload.get("check", True) else None
+    for name in payload["backends"]:
+        begin = time.perf_counter()
+        try:
+            prepared = backends.prepare(name, model)
+            error = None if expected is None else difference(prepared.outputs(), expected)
+            if error is not None and not error <= TOLERANCE:
+                raise TaskFailure("wrong_output", f"{name} differs from JAX by {error:.2g} of the output; {TOLERANCE:g} is allowed")
+        except TaskFailure as failure:
+            results[name] = {"backend": name, "failure": failure.cause, "message": failure.message}
+            continue
+        runs[name] = prepared.run
+        results[name] = {"backend": name, **prepared.facts, "max_error": error, "build_seconds": time.perf_counter() - begin}
+    repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
+    latencies = timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s)
+    for name, latency in latencies.items():
+        results[name] |= {
+            "median_ms": 1e3 * latency.median,
+            "spread_ms": 1e3 * latency.spread,
+            "steady": latency.steady,
+            "repeats": len(latency.samples),
+            "number": latency.number,
+            "attempts": latency.attempts,
+            "threads": model.threads,
+            "batch": payload["batch"],
+            "dtype": str(model.inputs[0].dtype),
+        }
+    if payload.get("samples"):
+        for name, latency in latencies.items():
+            results[name]["samples_ms"] = [1e3 * sample for sample in latency.samples]
+    return {"results": [results[name] for name in payload["backends"]]}
+
+
+def facts(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What of this room works here; see `doctor.facts`."""
+    from alphanas.hardware import doctor
+
+    return doctor.facts(int(payload.get("threads", 1)))
+
+
+def difference(outputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """The largest difference of any output, relative to that output's largest element; infinite for other shapes or dtypes."""
+    if [(x.shape, x.dtype) for x in outputs] != [(x.shape, x.dtype) for x in expected]:
+        return float("inf")
+    errors = [0.0]
+    for got, wanted in zip(outputs, expected, strict=True):
+        scale = float(np.max(np.abs(wanted.astype(np.float64)), initial=0.0))
+        error = float(np.max(np.abs(got.astype(np.float64) - wanted.astype(np.float64)), initial=0.0))
+        errors.append(error / scale if scale > 0 else error)
+    return float("nan") if any(np.isnan(errors)) else max(errors)
+
+
+def _model(payload: Mapping[str, Any]) -> Any:
+    import jax
+
+    from alphanas.hardware.backends import KNOB_SECONDS, Model
+    from alphanas.models import weights
+    from synth.graph import Graph
+
+    graph = Graph.from_json(payload["graph"])
+    path = payload.get("weights")
+    variables = weights.load(path, graph) if path else graph.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    inputs = []
+    for item in graph.inputs:
+        shape = tuple(payload["batch"] if size is None else size for size in item.shape)
+        inputs.append(rng.standard_normal(shape).astype(item.dtype))
+    records = payload.get("records")
+    return Model(
+        functools.partial(graph.apply, variables),
+        tuple(inputs),
+        payload["threads"],
+        payload.get("trials", 0),
+        payload.get("knob_seconds", KNOB_SECONDS),
+        Path(records) if records else None,
+    )
+
+
+def _under_right_threads(task: str, payload: Mapping[str, Any]) -> Any:
+    """The task's result from a worker of its own, if this process was started for another number of threads; else None.
+
+    XLA and others read the number once, when they are loaded, so that it can only be given to a new process.
+    """
+    wanted = thread_environment(payload["threads"])
+    if all(os.environ.get(name) == value for name, value in wanted.items()):
+        return None
+    with LocalPool(1, threads=payload["threads"]) as pool:
+        result = pool.submit(task, dict(payload)).result()
+    if isinstance(result, Failed):
+        raise TaskFailure(result.cause, "\n".join(part for part in (result.message, result.log_tail) if part))
+    return result.value
