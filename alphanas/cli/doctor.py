@@ -1,0 +1,169 @@
+"""`doctor`: what is installed, what works, and what it costs in seconds and memory."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from alphanas.cli.common import add_json, duration, print_json, print_table
+from alphanas.errors import FAILED
+
+HELP = """say what is installed, what works, and what it costs
+
+Every check runs in a process of its own, so that what crashes or hangs is told as that. 1 if something that is needed
+does not work; what is optional may be missing."""
+
+NEEDED = {"jax": "jax", "flax": "flax", "optax": "optax", "z3-solver": "z3", "apache-tvm": "tvm", "scikit-learn": "sklearn"}
+OPTIONAL = {"onnx": "onnx", "onnxruntime": "onnxruntime", "ray": "ray", "datasets": "datasets"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: status is ok, missing or failed."""
+
+    name: str
+    status: str
+    detail: str
+    seconds: float | None = None
+    needed: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `doctor`."""
+    parser.add_argument(
+        "--time-limit", type=duration, default=90.0, metavar="TIME", help="for each check, such as 60s (default: 90s)"
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the checks; 1 if one that is needed is not ok."""
+    from alphanas.study import environment
+
+    checks = list(run_checks(arguments.time_limit))
+    code = FAILED if any(check.needed and check.status != "ok" for check in checks) else 0
+    if arguments.json:
+        print_json({"ok": code == 0, "checks": [asdict(check) for check in checks], "environment": environment()})
+        return code
+    rows = [(check.name, check.status, "" if check.seconds is None else f"{check.seconds:.1f} s", check.detail) for check in checks]
+    print_table(("check", "", "time", "detail"), rows, right=("time",))
+    return code
+
+
+def run_checks(limit: float) -> Iterator[Check]:
+    """All checks, cheap ones first."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", "ok" if sys.version_info >= (3, 11) else "failed", f"{version}, wanted 3.11 or later")
+    yield _machine()
+    yield _writable(Path.cwd())
+    for needed, packages in ((True, NEEDED), (False, OPTIONAL)):
+        for package, module in packages.items():
+            yield _package(package, module, limit, needed=needed)
+    for name, task in (("jax compiles", "use_jax"), ("synthesis", "use_synthesis"), ("tvm compiles and runs", "use_tvm")):
+        yield _isolated(name, f"alphanas.cli.doctor:{task}", {}, limit)
+
+
+def import_module(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: imports a module and says what that took."""
+    before, started = _peak_memory(), time.perf_counter()
+    importlib.import_module(payload["module"])
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "detail": f"{payload['version']}, {_peak_memory() - before} MiB"}
+
+
+def use_jax(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: compiles and runs a small function."""
+    import jax
+    import jax.numpy as jnp
+
+    started = time.perf_counter()
+    total = float(jax.jit(lambda x: (x @ x).sum())(jnp.ones((64, 64))))
+    if total != 64.0**3:
+        raise ValueError(f"a product of ones came out as {total}")
+    return {"seconds": time.perf_counter() - started, "detail": ", ".join(map(str, jax.devices()))}
+
+
+def use_tvm(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: lowers, compiles, runs and checks a small network."""
+    import jax
+
+    from alphanas.hardware.tasks import measure
+    from alphanas.models import weights
+
+    graph = _small_graph()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        weights.save(graph.init(jax.random.key(0)), path)
+        common = {"backend": "tvm", "batch": 1, "trials": 0, "threads": 1, "repeats": 3, "check": True}
+        result = measure({"graph": graph.to_json(), "weights": str(path), **common})
+    detail = f"convolution in {result['median_ms']:.3g} ms, differs from jax by {result['max_error']:.1e}"
+    return {"seconds": time.perf_counter() - started, "detail": detail}
+
+
+def use_synthesis(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: finds a program that has what a small network has."""
+    raise NotImplementedError
+
+
+def _small_graph() -> Any:
+    from synth import Builder
+    from synth.ops import Conv, Relu
+
+    build = Builder((8, 8, 4))
+    return build.graph(build(Relu(), build(Conv(features=8), build.input, name="conv"), name="relu"))
+
+
+def _package(package: str, module: str, limit: float, *, needed: bool) -> Check:
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return Check(package, "missing", "not installed" if needed else "optional, not installed", None, needed)
+    return _isolated(package, "alphanas.cli.doctor:import_module", {"module": module, "version": version}, limit, needed=needed)
+
+
+def _isolated(name: str, task: str, payload: dict[str, Any], limit: float, *, needed: bool = True) -> Check:
+    from alphanas.execution import Completed, LocalPool
+
+    with LocalPool(workers=1, threads=1) as pool:
+        match pool.submit(task, payload, limit_s=limit).result():
+            case Completed(value=value):
+                return Check(name, "ok", value["detail"], value["seconds"], needed)
+            case failure:
+                lines = failure.message.strip().splitlines() or [""]
+                return Check(name, "failed", f"{failure.cause}: {lines[-1]}", failure.seconds, needed)
+
+
+def _machine() -> Check:
+    import psutil  # type: ignore[import-untyped]
+
+    from alphanas.study import environment
+
+    facts = environment()
+    memory = psutil.virtual_memory()
+    detail = f"{facts['cpu']}, {facts['cores']} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free"
+    return Check("machine", "ok", detail)
+
+
+def _writable(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free / 2**30
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check("disk", "failed", f"{folder} cannot be written: {error.strerror}")
+    return Check("disk", "ok", f"{folder} can be written, {free:.1f} GiB free")
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
