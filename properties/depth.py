@@ -2,8 +2,9 @@
 
 Linear: data times constant or parameter, sums, convolutions, means, batch norm in inference, layout moves. Non-linear:
 activations, softmax, products of data with data, maxima and orderings, norms that use the data's own statistics, and whatever is
-not understood. αNAS counts max pooling, norms and products of data as linear; here they are non-linear, because none of them is a
-linear function of its inputs. Changes of the floating type and identities are no steps. The input itself counts as non-linear,
+not understood. Broadcasting, adding or dropping axes of size 1, changes of the floating type and identities are no steps at all, so
+that the depth does not depend on how an expression spells its broadcasts. αNAS counts max pooling, norms and products of data as linear; here they are non-linear, because none of them is a
+linear function of its inputs. The input itself counts as non-linear,
 so input → dense is 1, input → relu is 0, input → dense → relu is 2.
 
 An activation of `jax.nn`, and any function named in `CALLS`, is one non-linear step however it is computed.
@@ -120,6 +121,13 @@ def is_linear_power(context: Context, operand: int, output: int) -> Steps:
     return LINEAR if context.equation.params.get("y") == 1 else NONLINEAR
 
 
+def is_linear_if_it_moves_elements(context: Context, operand: int, output: int) -> Steps:
+    """A reshape: no step if it only adds or drops axes of size 1."""
+    before, after = context.equation.input_types[operand].shape, context.equation.output_types[output].shape
+    plumbing = [size for size in before if size != 1] == [size for size in after if size != 1]
+    return IDENTITY if plumbing else LINEAR
+
+
 def is_linear_unless_product(context: Context, operand: int, output: int) -> Steps:
     """A scatter that multiplies is linear in what is not multiplied by data."""
     return LINEAR if sum(context.data) == 1 and operand != 1 else NONLINEAR
@@ -131,11 +139,11 @@ def _continuous(dtype: str) -> bool:
 
 RULES: Rules = (
     rule(is_identity, "copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "device_put",
-         "sharding_constraint", "mesh_cast", "layout_constraint", "name", "pvary", "identity")
+         "sharding_constraint", "mesh_cast", "layout_constraint", "name", "pvary", "broadcast_in_dim", "squeeze", "expand_dims")
     | rule(is_identity_between_floats, "convert_element_type")
-    | rule(is_linear, "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "broadcast_in_dim", "reshape", "transpose",
-           "squeeze", "expand_dims", "slice", "pad", "concatenate", "rev", "split", "tile", "real", "imag", "conj", "complex",
-           "fft", "reduce_window_sum", "stack", "unstack", "copy_to", "broadcast", "reduce_scatter", "psum")
+    | rule(is_linear_if_it_moves_elements, "reshape")
+    | rule(is_linear, "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "transpose", "slice", "pad", "concatenate", "rev", "split", "tile", "real", "imag", "conj", "complex",
+           "fft", "reduce_window_sum", "stack", "unstack")
     | rule(is_linear_in_one_factor, "mul", "dot_general", "conv_general_dilated", "triangular_solve", "ragged_dot",
            "ragged_dot_general")
     | rule(is_linear_in_the_numerator, "div")
@@ -155,7 +163,7 @@ RULES: Rules = (
            "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sort", "sqrt", "square",
            "tan", "tanh", "top_k", "approx_top_k", "xor", "zeta", "nan_to_num", "mulhi", "cholesky", "eig", "eigh", "lu",
            "lu_solve", "qr", "geqrf", "geqp3", "householder_product", "schur", "svd", "tridiagonal", "tridiagonal_solve",
-           "hessenberg", "custom_linear_solve", "ormqr")
+           "hessenberg", "ormqr")
 )
 
 CALLS: Rules = rule(

@@ -223,7 +223,7 @@ def _iterate(
         if after == carry or done == trips:
             return results
         if done >= PATIENCE:
-            left = None if trips is None else trips - done
+            left = None if trips is None else trips - done - 1  # the last one follows
             settled = [analysis.settle(a, b, left) for a, b in zip(carry, after, strict=True)]
             return step(settled)
         carry = after

@@ -145,7 +145,7 @@ class _Reader:
 
         equations = []
         for raw in jaxpr.eqns:
-            inputs = tuple([slot(atom) for atom in raw.invars])
+            inputs = tuple([slot(atom) for atom in _read(raw)])
             outputs = tuple(range(len(types), len(types) + len(raw.outvars)))
             for variable, number in zip(raw.outvars, outputs, strict=True):
                 slots[variable] = number
@@ -169,6 +169,8 @@ class _Reader:
             return (self._memoised(params["jaxpr"]),)
         if name == "while":
             return self._memoised(params["cond_jaxpr"]), self._memoised(params["body_jaxpr"])
+        if name == "custom_linear_solve":
+            return (self._memoised(params["jaxprs"].solve),)
         key = _CALLS.get(name)
         return () if key is None else (self._memoised(params[key]),)
 
@@ -186,6 +188,16 @@ class _Reader:
         if name is None:
             name = self._dtypes[dtype] = str(dtype)
         return Shape(tuple(getattr(aval, "shape", ())), name)
+
+
+def _read(raw: Any) -> Sequence[Any]:
+    """The operands that an equation computes its results from; the others serve its derivatives."""
+    if raw.primitive.name != "custom_linear_solve":
+        return raw.invars
+    lengths = raw.params["const_lengths"]
+    start = lengths.matvec + lengths.vecmat
+    given = sum(lengths)
+    return [*raw.invars[start : start + lengths.solve], *raw.invars[given:]]
 
 
 def _key(name: str, params: Mapping[str, Any], inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Hashable | None:

@@ -16,17 +16,23 @@ from properties.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """At most `bound` independent directions get through, from a value of `before` to one of `after` elements."""
+    """At most `bound` independent directions get through, from a value of `before` to one of `after` elements.
+
+    A step that puts `copies` values like the one before side by side lets so many times more through.
+    """
 
     bound: int
     before: int
     after: int
+    copies: int = 1
 
     def then(self, following: Rank) -> Rank:
-        return Rank(min(self.bound, following.bound), self.before, following.after)
+        bound = min(self.bound * following.copies, following.bound, self.before)
+        return Rank(bound, self.before, following.after, self.copies * following.copies)
 
     def join(self, other: Rank) -> Rank:
-        return Rank(min(self.bound + other.bound, self.before, self.after), self.before, self.after)
+        bound = min(self.bound + other.bound, self.before, self.after)
+        return Rank(bound, self.before, self.after, max(self.copies, other.copies))
 
 
 def between(before: Shape, after: Shape) -> Rank:
@@ -56,6 +62,6 @@ RANK = RelationalProperty(
     calls=Rules({}),
     decide=between,
     unstack=between,
-    stack=lambda part, stacked: Rank(stacked.size, part.size, stacked.size),
+    stack=lambda part, stacked: Rank(stacked.size, part.size, stacked.size, stacked.shape[0]),
     settle=lambda before, after, left: Rank(min(after.before, after.after), after.before, after.after),
 )

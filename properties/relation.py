@@ -149,6 +149,6 @@ class RelationalAnalysis:
 def _join(first: Any, second: Any) -> Any:
     if first is None:
         return second
-    if second is None or first == second:
+    if second is None:
         return first
     return first.join(second)

@@ -11,7 +11,7 @@ from properties.shape import Shape
 
 TOPS: Rules = top(
     "select_and_scatter", "select_and_scatter_add", "select_and_gather_add", "optimization_barrier", "bitcast_convert_type",
-    "custom_linear_solve", "lu_solve", "tridiagonal_solve", "ragged_dot", "ragged_dot_general",
+    "lu_solve", "tridiagonal_solve", "ragged_dot", "ragged_dot_general",
     because="no model of the vocabulary needs better",
 )  # fmt: skip
 

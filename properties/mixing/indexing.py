@@ -43,17 +43,32 @@ def writes_at_start(context: Context, operand: int, output: int) -> Mixing | Non
     """A dynamic update: the operand keeps its places, the update goes where it is put, or anywhere if that is not known."""
     types = context.equation.input_types
     after = context.equation.output_types[output].shape
-    if operand == 0:
-        return Mixing.identity(after)
-    if operand > 1:
-        return _scalar_to(after)
     update = types[1].shape
     starts = _starts(context, 2, update, after)
+    if operand == 0:
+        return _overwritten(after, starts, update)
+    if operand > 1:
+        return _scalar_to(after)
     terms = [whole(update[axis]) if start is None else at(axis, -start) for axis, start in enumerate(starts)]
     for axis, start in enumerate(starts):
         if start is not None:
             terms = [guarded(term, axis, start, start + update[axis]) for term in terms]
     return mixing(update, after, tuple([(term,) for term in terms]))
+
+
+def _overwritten(shape: tuple[int, ...], starts: list[int | None], sizes: tuple[int, ...]) -> Mixing | None:
+    """What is left of an operand around an update: exact if the update covers all axes but at most one."""
+    partial = [axis for axis, size in enumerate(sizes) if size != shape[axis]]
+    if len(partial) > 1 or any(start is None for start in starts):
+        return Mixing.identity(shape)
+    if not partial:
+        return None
+    axis = partial[0]
+    first = starts[axis]
+    assert first is not None
+    sides = ((0, first), (first + sizes[axis], shape[axis]))
+    axes = [tuple(guarded(at(k), axis, *side) for side in sides if side[0] < side[1]) for k in range(len(shape))]
+    return mixing(shape, shape, tuple(axes))
 
 
 def gathers(context: Context, operand: int, output: int) -> Mixing | None:
@@ -113,8 +128,11 @@ def scatters(context: Context, operand: int, output: int) -> Mixing | None:
     equation = context.equation
     numbers = equation.params["dimension_numbers"]
     after = equation.output_types[output].shape
+    placed = _placed(context)
     if operand == 0:
-        return Mixing.identity(after)
+        if placed is None or equation.primitive != "scatter":
+            return Mixing.identity(after)
+        return _overwritten(after, *placed)
     before = equation.input_types[operand].shape
     if operand == 1:
         return Mixing.top(before, after)
@@ -122,12 +140,41 @@ def scatters(context: Context, operand: int, output: int) -> Mixing | None:
     gone = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
     kept = [axis for axis in range(len(after)) if axis not in gone]
     place = dict(zip(windows, kept, strict=True))
+    if placed is not None and len(windows) == len(before):
+        starts, sizes = placed
+        spans = [(axis, start, start + sizes[axis]) for axis, start in enumerate(starts) if start is not None]
+        if len(spans) == len(after):
+            moved = [at(place[axis], -spans[place[axis]][1]) for axis in range(len(before))]
+            return mixing(before, after, tuple([(term._replace(guards=tuple(spans)),) for term in moved]))
     axes: list[tuple[Term, ...]] = []
     for axis, size in enumerate(before):
         goal = place.get(axis)
         exact = goal is not None and after[goal] == size and goal not in numbers.scatter_dims_to_operand_dims
         axes.append((at(goal),) if exact and goal is not None else (whole(size),))
     return mixing(before, after, tuple(axes))
+
+
+def _placed(context: Context) -> tuple[list[int | None], tuple[int, ...]] | None:
+    """Start and size on every axis of the one window that a scatter writes, if it is one and known to lie inside."""
+    equation = context.equation
+    numbers = equation.params["dimension_numbers"]
+    if len(equation.input_types[1].shape) != 1 or numbers.operand_batching_dims:
+        return None
+    index = context.constant(1)
+    if index is None:
+        return None
+    after, update = equation.output_types[0].shape, equation.input_types[2].shape
+    kept = [axis for axis in range(len(after)) if axis not in numbers.inserted_window_dims]
+    sizes = [1] * len(after)
+    for window, axis in zip(sorted(numbers.update_window_dims), kept, strict=True):
+        sizes[axis] = update[window]
+    starts: list[int | None] = [0] * len(after)
+    for column, axis in enumerate(numbers.scatter_dims_to_operand_dims):
+        start = int(index[column])
+        if not 0 <= start <= after[axis] - sizes[axis]:
+            return None
+        starts[axis] = start
+    return starts, tuple(sizes)
 
 
 RULES: Rules = (

@@ -110,12 +110,31 @@ def pads_axes(context: Context, operand: int, output: int) -> Mixing | None:
 
 def joins_end_to_end(context: Context, operand: int, output: int) -> Mixing | None:
     """A concatenation: an operand reaches its own part of the axis only."""
-    axis = context.equation.params["dimension"]
+    axis = int(context.equation.params["dimension"])
     types = context.equation.input_types
     start = sum(type_.shape[axis] for type_ in types[:operand])
     before = types[operand].shape
     terms = [guarded(at(k, -start if k == axis else 0), axis, start, start + before[axis]) for k in range(len(before))]
     return mixing(before, context.equation.output_types[output].shape, tuple([(term,) for term in terms]))
+
+
+def stacks_up(context: Context, operand: int, output: int) -> Mixing | None:
+    """Operands become the positions of a new axis."""
+    axis = int(context.equation.params["axis"])
+    before = context.equation.input_types[operand].shape
+    after = context.equation.output_types[output].shape
+    if not before:
+        return Mixing.top(before, after)
+    terms = [guarded(at(k if k < axis else k + 1), axis, operand, operand + 1) for k in range(len(before))]
+    return mixing(before, after, tuple([(term,) for term in terms]))
+
+
+def takes_apart(context: Context, operand: int, output: int) -> Mixing | None:
+    """The positions of an axis become results."""
+    axis = int(context.equation.params["axis"])
+    before = context.equation.input_types[operand].shape
+    axes = [(Term(output),) if k == axis else (at(k if k < axis else k - 1),) for k in range(len(before))]
+    return mixing(before, context.equation.output_types[output].shape, tuple(axes))
 
 
 def reverses_axes(context: Context, operand: int, output: int) -> Mixing | None:
@@ -132,8 +151,8 @@ def drops_axes(context: Context, operand: int, output: int) -> Mixing | None:
 
 
 def splits_axis(context: Context, operand: int, output: int) -> Mixing | None:
-    axis, sizes = context.equation.params["axis"], context.equation.params["sizes"]
-    start = int(sum(sizes[:output]))
+    axis = int(context.equation.params["axis"])
+    start = sum(map(int, context.equation.params["sizes"][:output]))
     before = context.equation.input_types[operand].shape
     axes = tuple([(at(k, start if k == axis else 0),) for k in range(len(before))])
     return mixing(before, context.equation.output_types[output].shape, axes)
@@ -149,6 +168,8 @@ def repeats_axes(context: Context, operand: int, output: int) -> Mixing | None:
 
 RULES: Rules = (
     rule(broadcasts_to_axes, "broadcast_in_dim")
+    | rule(stacks_up, "stack")
+    | rule(takes_apart, "unstack")
     | rule(permutes_axes, "transpose")
     | rule(keeps_order_of_elements, "reshape")
     | rule(cuts_range, "slice")

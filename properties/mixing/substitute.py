@@ -222,12 +222,14 @@ def substituted(
     `size` is the length of the axis that the positions of `outer` are in.
     """
     results: list[Term] = []
+    # an element reads something only where every axis has positions
+    shared = tuple([guard for terms in positions if len(terms) == 1 for guard in terms[0].guards])
     for term in outer:
         axes = sorted({factor.axis for factor in term.factors} | {axis for axis, _, _ in term.guards})
         for choice in product(*(positions[axis] for axis in axes)):
             found = _substitute(term, dict(zip(axes, choice, strict=True)), middle, sizes)
             if found is not None:
-                results.append(found)
+                results.append(found._replace(guards=(*found.guards, *shared)) if shared else found)
     return simplified(tuple(results), size, sizes)
 
 
