@@ -1,4 +1,9 @@
-"""Strategies that propose candidates from the archive and learn from outcomes; they see graphs and numbers only.
+"""Search: strategies propose changed graphs from the archive of what was learned. They see graphs and numbers, and nothing else.
 
-This file imports nothing: `import alphanas` loads it. Import what you need from the modules of this room.
+    strategy = strategies.build(config)                     # config.search.strategy names it
+    archive = Archive(("error", "params", "macs"), members, known=hashes)
+    proposal = strategy.propose(archive, rng)               # pure: equal archives and generators give equal proposals
+    match proposal.answer: case New(graph): …  case Failure(cause, message): …
+
+Nothing is imported here: `alphanas.search(config)` is this name too, and `import alphanas` is quick.
 """

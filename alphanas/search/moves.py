@@ -1,0 +1,167 @@
+"""The ways to change a graph, each from a parent to another graph or a reason why not, by the generator they are given.
+
+`region` is search in property space: a piece's properties are read, mutated into a target, and a new piece is synthesized that
+meets it. `width` changes the shape property of whole groups of tied values. `drop` asks a piece to do nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from alphanas.search.proposal import Answer, Failure, New
+from alphanas.search.widths import WidthGroup, scaled, width_groups
+from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice, synthesize
+from synth.analysis import macs
+from synth.budget import Budget, Interval
+from synth.problem import Problem, widths_up_to
+from synth.result import Found, GaveUp, Infeasible
+from synth.target import Change, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How large the pieces are that are replaced, how far their properties move, and how replacements are synthesized."""
+
+    region_min: int = 1
+    region_max: int = 8
+    mutation: float = 0.5
+    """Probability that depth moves by another step, and that mixing is relaxed."""
+    method: str = "exact"
+    max_length: int = 6
+    params_ratio: tuple[float, float] = (0.05, 1.0)
+    macs_ratio: float = 1.5
+    """Multiply-adds of a replacement, at most this times the region's."""
+    time_limit: float = 2.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one move did: the nodes it replaced, the properties it changed, and the graph or the reason that there is none."""
+
+    region: tuple[str, ...]
+    changes: tuple[Change, ...]
+    answer: Answer
+    method: str = ""
+
+
+Move = Callable[[Graph, np.random.Generator, Options], Attempt]
+
+
+def replace_region(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Reads a region's properties, mutates them into a target under a smaller budget, and synthesizes a piece that meets it."""
+    found = [region for region in _regions(graph, options.region_max) if len(region.names) >= options.region_min]
+    weights = np.array([math.sqrt(_params(region)) for region in found])
+    if not weights.any():
+        return Attempt((), (), Failure("nothing_to_change", "no region has parameters"))
+    region = found[int(rng.choice(len(found), p=weights / weights.sum()))]
+    piece = region.subgraph()
+    mutation = Target.of(piece).mutate(
+        rng, params=piece.params, params_ratio=options.params_ratio, depth_p=options.mutation, mixing_p=options.mutation
+    )
+    limit = Interval(0, max(1, math.ceil(options.macs_ratio * macs(piece))))
+    target = mutation.target.within(Budget(mutation.target.budget.params, limit))
+    problem = Problem.of(piece, target, max_length=options.max_length, widths=widths_up_to(_widest(piece)))
+    answer = _synthesized(graph, region, problem, rng, options)
+    return Attempt(_names(region), mutation.changes, answer, options.method)
+
+
+def change_widths(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Scales the widths of some groups of tied values, or of all, mostly down."""
+    groups = width_groups(graph)
+    if not groups:
+        return Attempt((), (), Failure("nothing_to_change", "every width is tied to the inputs or outputs"))
+    chosen = groups
+    if rng.random() < 0.7:
+        count = int(rng.integers(1, 1 + min(3, len(groups))))
+        chosen = tuple(groups[index] for index in sorted(rng.choice(len(groups), count, replace=False)))
+    low, high = (1.1, 1.5) if rng.random() < 0.1 else (0.4, 0.9)
+    factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+    child = scaled(graph, factor, chosen)
+    names = tuple(name for group in chosen for name in group.nodes)
+    if child is None:
+        return Attempt(names, (), Failure("unfit", f"no widths near {factor:.2f} times the present ones fit"))
+    return Attempt(names, tuple(_width_change(graph, child, group) for group in chosen), New(child))
+
+
+def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Takes out a region whose output has its input's type, or all but one operand of a sum or product."""
+    removals = _removals(graph, 2 * options.region_max)
+    if not removals:
+        return Attempt((), (), Failure("nothing_to_change", "no piece has the same type at both ends"))
+    region, kept = removals[int(rng.integers(len(removals)))]
+    piece = region.subgraph()
+    child = _spliced(graph, region, Graph(piece.inputs, (), (kept,)))
+    saved = graph.params - (child.graph.params if isinstance(child, New) else graph.params)
+    change = Change("parameters", str(graph.params), str(graph.params - saved))
+    return Attempt(_names(region), (change,), child)
+
+
+MOVES: Mapping[str, Move] = {"region": replace_region, "width": change_widths, "drop": drop_piece}
+
+
+def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.Generator, options: Options) -> Answer:
+    result = synthesize(problem, method=options.method, rng=rng, time_limit=options.time_limit)
+    match result:
+        case Found():
+            return _spliced(graph, region, result.graph)
+        case Infeasible():
+            return Failure("infeasible", str(result))
+        case GaveUp():
+            return Failure("gave_up", str(result))
+
+
+def _spliced(graph: Graph, region: Region, piece: Graph) -> Answer:
+    """The graph with the new piece, if its outputs are still of the same type."""
+    try:
+        child = splice(graph, region, piece)
+    except (ShapeMismatch, GraphError) as error:
+        return Failure("unfit", str(error))
+    before, after = ([each.values[name] for name in each.outputs] for each in (graph, child))
+    if before != after:
+        return Failure("unfit", f"the output would be {', '.join(map(str, after))}")
+    return New(child)
+
+
+@functools.lru_cache(maxsize=256)
+def _regions(graph: Graph, largest: int) -> tuple[Region, ...]:
+    return tuple(regions(graph, largest=largest))
+
+
+@functools.lru_cache(maxsize=256)
+def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, str], ...]:
+    """(region, the input that stands for its output) of everything that can be taken out and saves parameters."""
+    found = []
+    for region in _regions(graph, largest):
+        ((read,), (made,)) = region.inputs, region.outputs
+        if graph.values[read] == graph.values[made] and _params(region):
+            found.append((region, read))
+    for node in graph.nodes:
+        reads = tuple(dict.fromkeys(node.inputs))
+        if len(reads) > 1 and not node.op.weights(*graph.input_values(node)):
+            same = (name for name in reads if graph.values[name] == graph.values[node.name])
+            found += [(Region(graph, frozenset({node.name})), name) for name in same]
+    return tuple(found)
+
+
+def _params(region: Region) -> int:
+    return sum(
+        math.prod(weight.shape) for node in region.nodes for weight in node.op.weights(*region.graph.input_values(node)).values()
+    )
+
+
+def _widest(piece: Graph) -> int:
+    return max((size for value in piece.values.values() if (size := value.shape[-1]) is not None), default=1)
+
+
+def _names(region: Region) -> tuple[str, ...]:
+    return tuple(node.name for node in region.nodes)
+
+
+def _width_change(before: Graph, after: Graph, group: WidthGroup) -> Change:
+    name = group.nodes[0]
+    return Change(f"width at {', '.join(group.nodes)}", str(before.values[name].channels), str(after.values[name].channels))

@@ -1,0 +1,66 @@
+"""Proposals: what a strategy wants judged, and why; or why it found nothing to judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from synth import Graph
+from synth.target import Change
+
+Cause = Literal["infeasible", "gave_up", "unfit", "duplicate", "nothing_to_change"]
+
+
+@dataclass(frozen=True)
+class New:
+    """A graph that was never proposed before and has the seed's inputs and outputs."""
+
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No new graph, and why: synthesis proved that there is none, or gave up; the rest of the network does not fit what was made;
+    it was proposed before; or the parent has nothing of the kind to change."""
+
+    cause: Cause
+    message: str = ""
+
+
+Answer = New | Failure
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A change of one candidate: the parent's id, the nodes that were replaced, the properties that changed, and what came of it."""
+
+    parent: int
+    kind: str
+    region: tuple[str, ...]
+    changes: tuple[Change, ...]
+    answer: Answer
+    method: str = ""
+    seconds: float = 0.0
+
+    @property
+    def graph(self) -> Graph | None:
+        """The new graph, if there is one."""
+        return self.answer.graph if isinstance(self.answer, New) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the graph, for the record: JSON-able."""
+        failure = self.answer if isinstance(self.answer, Failure) else None
+        return {
+            "parent": self.parent,
+            "kind": self.kind,
+            "region": list(self.region),
+            "changes": [{"property": change.property, "before": change.before, "after": change.after} for change in self.changes],
+            "method": self.method,
+            "seconds": self.seconds,
+            "cause": failure.cause if failure else None,
+            "message": failure.message if failure else "",
+        }
+
+    def __str__(self) -> str:
+        changed = "; ".join(map(str, self.changes)) or "nothing"
+        return f"{self.kind} of #{self.parent} at {', '.join(self.region) or 'the whole'}: {changed}"

@@ -1,0 +1,56 @@
+"""The strategies by name. A new one is one file with a `propose`, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from alphanas.config import Config
+from alphanas.errors import UserError, nearest
+from alphanas.search.archive import Archive
+from alphanas.search.evolution import Evolution
+from alphanas.search.moves import Options
+from alphanas.search.proposal import Proposal
+from alphanas.search.random_synthesis import RandomSynthesis
+from alphanas.search.width_scaling import WidthScaling
+
+
+class Strategy(Protocol):
+    """Chooses what to judge next. Has no state: all that it learns from is in the archive."""
+
+    def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
+        """One proposal; equal archives and generators give equal ones. A new graph in it is none that the archive knows."""
+        ...
+
+
+def options_of(config: Config) -> Options:
+    """What a configuration says about the size of changes."""
+    search, synthesis = config.search, config.synthesis
+    low, high = synthesis.params_ratio
+    return Options(
+        region_min=search.region_min,
+        region_max=search.region_max,
+        mutation=search.mutation,
+        method=synthesis.method,
+        max_length=synthesis.max_length,
+        params_ratio=(max(low, 1e-3), max(high, 1e-3)),
+        time_limit=synthesis.time_limit,
+    )
+
+
+STRATEGIES: Mapping[str, Callable[[Config], Strategy]] = {
+    "evolution": lambda config: Evolution(options_of(config), config.search.attempts),
+    "random": lambda config: RandomSynthesis(options_of(config), config.search.attempts),
+    "width_scaling": lambda config: WidthScaling(),
+}
+
+
+def build(config: Config) -> Strategy:
+    """The strategy that a configuration names; UserError if there is none of that name."""
+    name = config.search.strategy
+    if name not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
+        raise UserError(f"search.strategy {name}", saw="no such strategy", wanted=known, remedy=nearest(name, STRATEGIES))
+    return STRATEGIES[name](config)
