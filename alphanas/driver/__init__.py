@@ -3,8 +3,8 @@
     study = search(config, out="runs/digits", progress=…)      # a path of a TOML file, a mapping, or a Config
     study = resume("runs/digits", progress=…)
 
-Both may be killed at any instant; `resume` loses nothing that was finished and does nothing twice. With equal seeds, the same candidates
-are proposed whatever the number of workers, and across a resume: a generation sees finished generations only.
+Both may be killed at any instant; `resume` loses nothing that was finished and does nothing twice. With equal seeds, the same
+candidates are proposed whatever the number of workers, and across a resume: a generation sees finished generations only.
 """
 
 from __future__ import annotations

@@ -150,9 +150,7 @@ def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
 
 
 def _accuracies(candidate: Candidate) -> dict[str, float]:
-    return {
-        outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok
-    }
+    return {outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok}
 
 
 def _run(run: Run, flows: Iterator[Flow]) -> None:

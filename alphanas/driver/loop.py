@@ -1,21 +1,23 @@
-"""The search: generations of proposals, each made from the archive of the finished ones, each candidate judged from cheap to costly."""
+"""The search: generations of proposals, made from the archive of the finished ones and judged from cheap to costly."""
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
-from alphanas.study import Candidate
+from alphanas.scoring.reject import ScoreFilter
+from alphanas.search import strategies
+from alphanas.search.archive import Archive, Member
+from alphanas.search.proposal import Failure, New, Proposal
+from alphanas.study import STATUSES, Candidate
 
 if TYPE_CHECKING:
-    from alphanas.search.archive import Archive
     from synth.graph import Graph, Variables
 
 EMPTY_GENERATIONS = 3
@@ -74,3 +76,76 @@ def _exhausted(run: Run) -> bool:
         return False
     alive = {candidate.id for candidate in run.recorder.study.candidates() if candidate.status == "ok"}
     return all(alive.isdisjoint(decision.payload["ids"]) for decision in last)
+
+
+def _archive(run: Run, *, before: int) -> Archive:
+    """What the finished generations learned, and the hash of everything proposed before candidate `before`."""
+    names = run.config.search.objectives
+    members, known = [], set()
+    for candidate in run.recorder.study.candidates():
+        if candidate.id >= before:
+            continue
+        if candidate.graph_hash is not None:
+            known.add(candidate.graph_hash)
+        values = tuple(candidate.objective(name) for name in names)
+        if all(value is not None and np.isfinite(value) for value in values):
+            kind = str(candidate.proposal.get("kind", "seed"))
+            points = tuple(float(value) for value in values if value is not None)
+            members.append(Member(candidate.id, candidate.graph(), points, candidate.parent, kind))
+    return Archive(names, tuple(members), frozenset(known))
+
+
+def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Iterator[Flow]:
+    """The flows of a generation's candidates; an id whose proposal is recorded is not proposed again."""
+    strategy = strategies.build(run.config)
+    screen = _screen(run, before=first)
+    recorded = {candidate.id: candidate for candidate in run.recorder.study.candidates()}
+    for number in range(first, first + run.config.search.generation):
+        candidate = recorded.get(number)
+        if candidate is None:
+            rng = np.random.default_rng([run.recorder.study.key, number])
+            candidate = _record(run, number, generation, strategy.propose(archive, rng))
+        if candidate.graph_hash is not None:
+            archive = archive.knowing([candidate.graph_hash])
+        if candidate.status == "ok":
+            yield _judge(run, candidate, screen)
+
+
+def _screen(run: Run, *, before: int) -> ScoreFilter:
+    """The score filter, of what the finished generations scored."""
+    scored = [candidate for candidate in run.recorder.study.candidates() if candidate.id < before]
+    seen = [(one.params, one.values("score").get("score")) for one in scored]
+    return ScoreFilter([(params, score) for params, score in seen if params and score is not None], run.config.scoring.reject)
+
+
+def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candidate:
+    record = partial(
+        run.recorder.candidate,
+        number,
+        parent=proposal.parent,
+        generation=generation,
+        proposal=proposal.to_json(),
+        method=proposal.method or None,
+        seconds=proposal.seconds,
+    )
+    match proposal.answer:
+        case New(graph):
+            return record(graph_json=graph.to_json(), graph_hash=graph.hash)
+        case Failure(cause, message):
+            return record(status=cause if cause in STATUSES else "rejected", cause=cause, message=message)
+
+
+def _judge(run: Run, candidate: Candidate, screen: ScoreFilter) -> Flow:
+    """From cheap to costly: cost, zero-cost score, short training; each may end it."""
+    if run.recorder.done(candidate.id, "short"):
+        return
+    costs = stages.cost(run, candidate)
+    if run.config.scoring.proxy != "none":
+        scored = yield from stages.score(run, candidate)
+        if not scored.ok:
+            return
+        if screen.rejects(scored.values.get("score"), costs.values["params"]):
+            run.recorder.outcome(candidate.id, "short", "rejected", cause="low_score")
+            return
+    parent = None if candidate.parent is None else run.recorder.study.candidate(candidate.parent)
+    yield from stages.short(run, candidate, parent)

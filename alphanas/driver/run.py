@@ -63,8 +63,8 @@ class Run:
             Snapshot(
                 stage=self.stage,
                 counts=dict(Counter(candidate.status for candidate in candidates)),
-                seed=seed and _figures(seed),
-                best=best and _figures(best),
+                seed=_figures(seed),
+                best=_figures(best),
                 elapsed=self.elapsed,
                 time_left=self.time_left,
                 generation=self.generation,
@@ -83,7 +83,9 @@ def best_so_far(config: Config, candidates: Sequence[Candidate]) -> Candidate | 
     return min(good)[-1]
 
 
-def _figures(candidate: Candidate) -> Figures:
+def _figures(candidate: Candidate | None) -> Figures | None:
+    if candidate is None:
+        return None
     return Figures(
         candidate.id,
         candidate.params,

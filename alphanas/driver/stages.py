@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from alphanas.driver.flows import Task
 from alphanas.driver.run import Run
@@ -26,9 +25,7 @@ def perform(
         return known
     started = time.time()
     result = yield task
-    record = partial(
-        run.recorder.outcome, candidate.id, stage, discriminator=discriminator, started=started, ended=time.time()
-    )
+    record = partial(run.recorder.outcome, candidate.id, stage, discriminator=discriminator, started=started, ended=time.time())
     if isinstance(result, Failed):
         return record(status="failed", cause=result.cause, message=_told(result))
     values = dict(result.value)
@@ -63,13 +60,19 @@ def short(run: Run, candidate: Candidate, parent: Candidate | None) -> Stage:
     """A short training that starts from the parent's weights, evaluated on the validation part."""
     weights = parent.weights() if parent is not None and run.config.training.inherit else None
     return (
-        yield from _train(run, candidate, "short", run.config.training.short_epochs, run.recorder.study.key, inherit=weights, parent=parent)
+        yield from _train(
+            run, candidate, "short", run.config.training.short_epochs, run.recorder.study.key, inherit=weights, parent=parent
+        )
     )
 
 
 def full(run: Run, candidate: Candidate, seed: int) -> Stage:
     """A full training from scratch, evaluated on the validation part; `seed` counts from 0 and is the same for all candidates."""
-    return (yield from _train(run, candidate, "full", run.config.training.epochs, run.recorder.study.key + seed, discriminator=str(seed)))
+    return (
+        yield from _train(
+            run, candidate, "full", run.config.training.epochs, run.recorder.study.key + seed, discriminator=str(seed)
+        )
+    )
 
 
 def _train(

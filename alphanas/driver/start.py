@@ -58,7 +58,9 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
             wanted = f"the data that the study of {folder} was started with"
             raise UserError(f"data.source {config.data.source}", saw="other data than before", wanted=wanted, cause="other_study")
         sessions = recorder.study.decisions("elapsed")
-        _conduct(config, recorder, opening, progress or Silent(), started, spent=sessions[-1].payload["seconds"] if sessions else 0.0)
+        _conduct(
+            config, recorder, opening, progress or Silent(), started, spent=sessions[-1].payload["seconds"] if sessions else 0.0
+        )
     return open_study(folder)
 
 

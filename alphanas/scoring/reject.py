@@ -15,8 +15,8 @@ ENOUGH = 5
 class ScoreFilter:
     """Rejects a candidate whose score is lower than that of most models no larger than it.
 
-    Zero-cost scores grow with size, and smaller models are what is looked for: a candidate is therefore compared with its size and below,
-    and falls if its score is under the `share` quantile of theirs. `seen` is (parameters, score) of the candidates scored so far.
+    Zero-cost scores grow with size, and smaller models are what is looked for: a candidate is therefore compared with models of its
+    size and below, and falls if its score is under the `share` quantile of theirs. `seen` is (parameters, score) of those scored.
     """
 
     seen: Sequence[tuple[int, float]]

@@ -7,7 +7,9 @@ import pytest
 from alphanas.driver.finish import Point, choose_finalists
 
 SEED = Point(0, 0.02, 1000)
-FRONT = [Point(index + 1, error, params) for index, (error, params) in enumerate([(0.01, 900), (0.02, 500), (0.025, 300), (0.05, 100)])]
+FRONT = [
+    Point(index + 1, error, params) for index, (error, params) in enumerate([(0.01, 900), (0.02, 500), (0.025, 300), (0.05, 100)])
+]
 
 
 def test_the_smallest_and_the_largest_of_those_near_the_seed_are_there() -> None:
