@@ -71,30 +71,15 @@ def train(payload: Payload) -> dict[str, Any]:
 def evaluate(payload: Payload) -> dict[str, Any]:
     """Evaluates trained weights: `graph` (JSON), `data`, `weights` (a file), `evaluate` ("validation", the default, or "test").
 
-    Result: `accuracy`, `loss`, `examples`, `seconds`.
+    Result: `accuracy`, `loss` (null if it is no number), `examples` (evaluated on), `seconds`.
     """
     began = time.monotonic()
     graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
     parts = {"validation": (pictures.x_valid, pictures.y_valid), "test": (pictures.x_test, pictures.y_test)}
     shown, labels = parts[payload.get("evaluate", "validation")]
     found = training.evaluate(graph, weights.load(payload["weights"], graph), shown, labels)
-    return {"accuracy": found.accuracy, "loss": found.loss, "examples": len(labels), "seconds": time.monotonic() - began}
-
-
-def evaluate(payload: Payload) -> dict[str, Any]:
-    """Evaluates trained weights: `graph` (JSON), `data`, `weights` (a file), `evaluate` ("validation" or "test").
-
-    Result: `accuracy` and `loss`, lists of one number, `pictures` (evaluated on), `seconds`.
-    """
-    began = time.monotonic()
-    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
-    shown, labels = {
-        "validation": (pictures.x_valid, pictures.y_valid),
-        "test": (pictures.x_test, pictures.y_test),
-    }[payload["evaluate"]]
-    found = training.evaluate(graph, weights.load(payload["weights"], graph), shown, labels)
     loss = found.loss if np.isfinite(found.loss) else None
-    return {"accuracy": [found.accuracy], "loss": [loss], "pictures": len(labels), "seconds": time.monotonic() - began}
+    return {"accuracy": found.accuracy, "loss": loss, "examples": len(labels), "seconds": time.monotonic() - began}
 
 
 def score(payload: Payload) -> dict[str, Any]:

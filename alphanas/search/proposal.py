@@ -32,7 +32,7 @@ Answer = New | Failure
 
 @dataclass(frozen=True)
 class Proposal:
-    """A change of one candidate: the parent's id, the nodes that were replaced, the properties that changed, and what came of it."""
+    """A change of one candidate: the parent's id, the nodes replaced, the properties changed, and what came of it."""
 
     parent: int
     kind: str
