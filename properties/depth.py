@@ -2,10 +2,10 @@
 
 Linear: data times constant or parameter, sums, convolutions, means, batch norm in inference, layout moves. Non-linear:
 activations, softmax, products of data with data, maxima and orderings, norms that use the data's own statistics, and whatever is
-not understood. Broadcasting, adding or dropping axes of size 1, changes of the floating type and identities are no steps at all, so
-that the depth does not depend on how an expression spells its broadcasts. αNAS counts max pooling, norms and products of data as linear; here they are non-linear, because none of them is a
-linear function of its inputs. The input itself counts as non-linear,
-so input → dense is 1, input → relu is 0, input → dense → relu is 2.
+not understood. Broadcasting, adding or dropping axes of size 1, changes of the floating type and identities are no steps at all,
+so that the depth does not depend on how an expression spells its broadcasts. αNAS counts max pooling, norms and products of data
+as linear; here they are non-linear, because none of them is a linear function of its inputs. The input itself counts as
+non-linear, so input → dense is 1, input → relu is 0, input → dense → relu is 2.
 
 An activation of `jax.nn`, and any function named in `CALLS`, is one non-linear step however it is computed.
 Depth errs upwards: an unknown primitive counts as a non-linear step.
@@ -142,7 +142,8 @@ RULES: Rules = (
          "sharding_constraint", "mesh_cast", "layout_constraint", "name", "pvary", "broadcast_in_dim", "squeeze", "expand_dims")
     | rule(is_identity_between_floats, "convert_element_type")
     | rule(is_linear_if_it_moves_elements, "reshape")
-    | rule(is_linear, "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "transpose", "slice", "pad", "concatenate", "rev", "split", "tile", "real", "imag", "conj", "complex",
+    | rule(is_linear, "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "transpose", "slice", "pad", "concatenate",
+           "rev", "split", "tile", "real", "imag", "conj", "complex",
            "fft", "reduce_window_sum", "stack", "unstack")
     | rule(is_linear_in_one_factor, "mul", "dot_general", "conv_general_dilated", "triangular_solve", "ragged_dot",
            "ragged_dot_general")

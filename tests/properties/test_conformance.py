@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +105,8 @@ CIFAR = [aval(*s) for s in ((1, 1, 3, 32), (3, 3, 32, 64), (3, 3, 64, 128), (819
 
 @pytest.fixture(scope="module")
 def cifar() -> dict[int, properties.Inference]:
-    return {last: properties.infer(lambda w, x: cifar_net(w, x, last), aval(10, 32, 32, 3), params=CIFAR) for last in (10, 11)}
+    x = aval(10, 32, 32, 3)
+    return {last: properties.infer(functools.partial(cifar_net, last=last), x, params=CIFAR) for last in (10, 11)}
 
 
 def test_the_cnn_as_a_whole(cifar: dict[int, properties.Inference]) -> None:
@@ -147,7 +149,7 @@ DEPTHS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] =
     "residual of relu": (lambda x: x + jax.nn.relu(x), (), 1),
     "batch norm": (batch_norm, ((6,), (6,)), 1),
     "conv, batch norm, relu": (lambda w, m, s, x: jax.nn.relu(batch_norm(m, s, conv()(w, x))), ((3, 3, 6, 5), (5,), (5,)), 2),
-    "gate": (gate, ((6, 6),), 3),
+    "gate": (gate, ((6, 6),), 2),
     "loop of dense and relu": (lambda w, x: lax.fori_loop(0, 20, lambda _, v: jax.nn.relu(v @ w), x), ((6, 6),), 40),
 }
 
@@ -171,7 +173,11 @@ def test_depth_of_a_graph_with_two_outputs() -> None:
 
 FIELDS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], tuple[int, int, int]]] = {
     "conv 3": (conv(padding="VALID"), ((3, 3, 6, 6),), (3, 1, 0)),
-    "conv 3 stride 2, then conv 3": (lambda w, x: conv(padding="VALID")(w, conv(2, padding="VALID")(w, x)), ((3, 3, 6, 6),), (7, 2, 0)),
+    "conv 3 stride 2, then conv 3": (
+        lambda w, x: conv(padding="VALID")(w, conv(2, padding="VALID")(w, x)),
+        ((3, 3, 6, 6),),
+        (7, 2, 0),
+    ),
     "conv 3, then pool 2": (lambda w, x: average(2, 2)(conv()(w, x)), ((3, 3, 6, 6),), (4, 2, -1)),
     "dilated": (conv(padding="VALID", rhs_dilation=(3, 3)), ((3, 3, 6, 6),), (7, 1, 0)),
 }
