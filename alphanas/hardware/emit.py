@@ -483,9 +483,9 @@ def _reducer(kind: str, dtype: str) -> tuple[Callable[..., Any], Any]:
     if kind == "sum":
         return te.sum, tirx.const(0, dtype)
     if kind in ("max", "or"):
-        return _maximum(dtype), tirx.min_value(dtype)
+        return _maximum(dtype), tirx.const(False, "bool") if dtype == "bool" else tirx.min_value(dtype)
     if kind in ("min", "and"):
-        return _minimum(dtype), tirx.max_value(dtype)
+        return _minimum(dtype), tirx.const(True, "bool") if dtype == "bool" else tirx.max_value(dtype)
     if kind == "prod":
         return te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t)), tirx.const(1, dtype)
     raise NotLowerable(f"reduce_{kind}", "no rule for this reduction")

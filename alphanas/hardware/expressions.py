@@ -121,6 +121,11 @@ def _integer_power(operands: Sequence[Element], params: Mapping[str, Any], dtype
     return result if exponent >= 0 else tirx.const(1, dtype) / result
 
 
+def _power(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) -> Element:
+    x, y = operands
+    return te.power(x, y if params["_inputs"][1] == dtype else y.astype(dtype))
+
+
 def _select(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) -> Element:
     which, *cases = operands
     if params["_inputs"][0] == "bool":
@@ -156,11 +161,26 @@ def _divide(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) 
 
 def _remainder(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) -> Element:
     x, y = operands
-    return te.fmod(x, y) if dtype.startswith("float") else tirx.truncmod(x, y)
+    # LLVM has no vector form of fmod.
+    return x - te.trunc(x / y) * y if dtype.startswith("float") else tirx.truncmod(x, y)
 
 
 def _logical(on_bool: Callable[..., Element], on_bits: Callable[..., Element]) -> Rule:
     return lambda operands, params, dtype: (on_bool if dtype == "bool" else on_bits)(*operands)
+
+
+def _differ(x: Element, y: Element) -> Element:
+    """Whether two truth values differ; LLVM's comparison takes none."""
+    return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
+
+
+def _equal(*, same: bool) -> Rule:
+    def rule(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) -> Element:
+        if params["_inputs"][0] == "bool":
+            return tirx.Not(_differ(*operands)) if same else _differ(*operands)
+        return tirx.EQ(*operands) if same else tirx.NE(*operands)
+
+    return rule
 
 
 def _rsqrt(operands: Sequence[Element], params: Mapping[str, Any], dtype: str) -> Element:
@@ -195,7 +215,7 @@ TRANSCENDENTAL: Mapping[str, Rule] = {
     "expm1": _single("expm1", lambda x: exp(x) - _f(1.0)),
     "log": _plain(te.log),
     "log1p": _single("log1p", lambda x: te.log(x + _f(1.0))),
-    "pow": _plain(lambda x, y: te.power(x, y.astype(x.dtype) if hasattr(y, "astype") else y)),
+    "pow": _power,
     "tanh": _single("tanh", tanh),
     "logistic": _single("logistic", logistic),
     "erf": _single("erf", erf),
@@ -204,15 +224,15 @@ TRANSCENDENTAL: Mapping[str, Rule] = {
     "cos": _plain(te.cos),
 }
 COMPARISON: Mapping[str, Rule] = {
-    "eq": _plain(lambda x, y: tirx.EQ(x, y)),
-    "ne": _plain(lambda x, y: tirx.NE(x, y)),
+    "eq": _equal(same=True),
+    "ne": _equal(same=False),
     "lt": _plain(lambda x, y: tirx.LT(x, y)),
     "le": _plain(lambda x, y: tirx.LE(x, y)),
     "gt": _plain(lambda x, y: tirx.GT(x, y)),
     "ge": _plain(lambda x, y: tirx.GE(x, y)),
     "and": _logical(tirx.And, lambda x, y: x & y),
     "or": _logical(tirx.Or, lambda x, y: x | y),
-    "xor": _logical(lambda x, y: tirx.NE(x, y), lambda x, y: x ^ y),
+    "xor": _logical(_differ, lambda x, y: x ^ y),
     "not": _logical(tirx.Not, lambda x: ~x),
     "is_finite": _plain(te.isfinite),
     "select_n": _select,

@@ -1,0 +1,183 @@
+"""Functions that lowering must get right, with inputs: every primitive that has a rule occurs in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synth.graph import Graph, Input, Node
+from synth.op import Op
+from tests.harnesses import OP_CASES
+from tests.strategies import random_graph
+
+BATCH = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A function with inputs. `tolerance` is relative to the largest element of each output."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: tuple[np.ndarray, ...]
+    tolerance: float = 1e-5
+
+
+def array(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal numbers."""
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
+
+
+def convolution(channels: int, features: int, *, kernel: int = 3, groups: int = 1, **options: Any) -> Callable[..., Any]:
+    weight = array(kernel, kernel, channels // groups, features)
+    options = {"window_strides": (1, 1), "padding": "SAME", **options}
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lambda x: jax.lax.conv_general_dilated(
+        x, weight, dimension_numbers=numbers, feature_group_count=groups, **options
+    )
+
+
+def residual_block(x: Any) -> Any:
+    """Two convolutions with an epilogue of everything: bias, scale, activation, a sum read twice."""
+    first = jax.nn.silu(convolution(20, 20)(x) * 0.1 + array(20))
+    second = convolution(20, 20)(first) * 0.1 + x
+    return jax.nn.relu(second), second.mean((1, 2))
+
+
+def tiny_cnn(x: Any) -> Any:
+    """What a small image model is made of, with channels that fill no vector."""
+    x = jax.nn.relu(convolution(3, 17, window_strides=(2, 2))(x))
+    x = jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+    x = x + jax.nn.gelu(convolution(17, 17, groups=17)(x))
+    gate = jax.nn.sigmoid(x.mean((1, 2)) @ array(17, 17))
+    return jax.nn.log_softmax((x * gate[:, None, None, :]).mean((1, 2)) @ array(17, 10))
+
+
+def attention(x: Any) -> Any:
+    """Masked attention over a prime number of positions, with heads that fill no vector."""
+    query, key, value = (jnp.einsum("btc,chd->bthd", x, array(12, 3, 4, seed=seed)) + array(3, 4) for seed in range(3))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / 2.0
+    scores = jnp.where(np.tri(x.shape[1], dtype=bool), scores, -1e30)
+    return x + jnp.einsum("bqhd,hdc->bqc", jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value), array(3, 4, 12))
+
+
+def elementwise(x: Any, y: Any) -> Any:
+    """All element-wise arithmetic."""
+    number = jnp.floor(x * 4).astype(jnp.int32)
+    bits = jnp.ceil(y * 4).astype(jnp.int32)
+    both = (x > 0.5) & (y <= 0.5) | (x < -1) ^ (y >= 1) | ~(x == y) & (x != y) & jnp.isfinite(x)
+    cases = jax.lax.select_n(jnp.clip(number, 0, 2), x, y, x * y)
+    return (
+        (x + y, x - y, x / y, jnp.maximum(x, y), jnp.minimum(x, y), jax.lax.rem(x, y), -x, jnp.abs(x), jnp.sign(x)),
+        (jnp.clip(x, -0.5, 0.5), jnp.square(x), x**3, x**-2, jnp.sqrt(jnp.abs(x)), jax.lax.rsqrt(jnp.abs(x) + 1)),
+        (number // 3, number & bits, number | bits, number ^ bits, ~number, jax.lax.rem(number, 3), jax.lax.div(number, 2)),
+        (both, jnp.where(both, x, y), cases, jax.lax.clamp(-1.0, x, 1.0), jax.lax.reduce_precision(x, 8, 23)),
+    )
+
+
+def transcendental(x: Any) -> Any:
+    """All functions that are polynomials here."""
+    positive = jnp.abs(x) + 0.1
+    return (
+        (jnp.exp(x), jnp.exp2(x), jnp.expm1(x), jnp.tanh(x), jax.nn.sigmoid(x), jax.lax.erf(x), jax.lax.erfc(x)),
+        (jnp.log(positive), jnp.log1p(positive), positive**0.7, jnp.sin(x), jnp.cos(x)),
+    )
+
+
+def layouts(x: Any) -> Any:
+    """All that moves elements. x: 2×6×8."""
+    turned = jnp.transpose(x.reshape(2, 3, 2, 8), (0, 3, 1, 2))
+    padded = jax.lax.pad(x, 0.5, ((0, 0, 0), (1, -2, 1), (2, 1, 0)))
+    parts = jnp.split(x, 2, axis=-1)
+    return (
+        (turned.reshape(2, 8, 6) + 1, padded, x[:, 1:5:2, ::-1], jnp.concatenate([x, 2 * parts[0], parts[1]], -1)),
+        (jnp.tile(x, (1, 2, 1)) * 2, jnp.broadcast_to(x[:, :1], x.shape) + x, x[:, 0] - x[:, -1]),
+        (jax.lax.broadcasted_iota(jnp.float32, (2, 6, 8), 1) * x, jnp.expand_dims(x, 1) + x[:, :, None]),
+    )
+
+
+def reductions(x: Any) -> Any:
+    """All reductions, over axes in front, in the middle and last. x: 2×6×5×32."""
+    return (
+        (x.sum(-1), x.max(1), x.min((1, 2)), jnp.abs(x).mean(), x[..., 0].prod(-1), (x > 2).any(-1), (x > -2).all((1, 3))),
+        (x.sum((1, 3)), x.max((0, 1, 2, 3)), jax.nn.softmax(x, -1), jax.nn.softmax(x, 1), x - x.mean(-1, keepdims=True)),
+    )
+
+
+def windows(x: Any) -> Any:
+    """Pools of all kinds. x: 2×9×8×20."""
+    small = -jax.lax.reduce_window(x, np.inf, jax.lax.min, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    total = jax.lax.reduce_window(x * 2, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME") / 9
+    spread = jax.lax.reduce_window(
+        x, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 2, 1)
+    )
+    return small, total, spread
+
+
+def products(x: Any, y: Any) -> Any:
+    """Products with the constant on either side, of data with data, without rows or without columns. x: 2×5×12, y: 2×12×7."""
+    return (
+        (x @ y, jnp.einsum("ij,bjk->bik", array(4, 5), x), x[0, 0] @ array(12, 3), array(3, 12) @ x[0, 0], x[0, 0] @ x[0, 1]),
+        (jnp.einsum("btc,bsc->bts", x, x), jnp.einsum("btc,bcs->sbt", x, y), x @ array(12, 37), x[:1, 0] @ array(12, 100)),
+    )
+
+
+def gradient_forms(x: Any) -> Any:
+    """Convolutions in another order of axes, transposed, and over one axis. x: 2×7×6×8."""
+    other = jax.lax.conv_general_dilated(jnp.transpose(x, (0, 3, 1, 2)), array(4, 8, 3, 3), (1, 1), "SAME")
+    transposed = jax.lax.conv_transpose(x, array(3, 3, 8, 4), (2, 2), "SAME")
+    line = jax.lax.conv_general_dilated(x[:, :, 0], array(3, 8, 20), (2,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+    return other, transposed, line
+
+
+def _functions() -> list[Case]:
+    ramp = np.linspace(-9, 9, 2001, dtype=np.float32)
+    image = array(BATCH, 9, 8, 20)
+    return [
+        Case("elementwise", elementwise, (array(3, 50), array(3, 50, seed=1)), 1e-6),
+        Case("transcendental", transcendental, (ramp,), 1e-6),
+        Case("layouts", layouts, (array(2, 6, 8),), 1e-6),
+        Case("reductions", reductions, (array(2, 6, 5, 32),)),
+        Case("windows", windows, (image,)),
+        Case("products", products, (array(2, 5, 12), array(2, 12, 7))),
+        Case("gradient_forms", gradient_forms, (array(2, 7, 6, 8),)),
+        Case("convolution_17_37", convolution(17, 37, window_strides=(2, 2)), (array(2, 9, 9, 17),)),
+        Case("convolution_long_row", convolution(3, 17, padding="VALID"), (array(1, 5, 39, 3),)),
+        Case("convolution_grouped", convolution(24, 40, groups=2), (array(1, 8, 8, 24),)),
+        Case("convolution_depthwise", convolution(70, 70, kernel=5, groups=70), (array(1, 9, 9, 70),)),
+        Case("convolution_multiplied", convolution(8, 24, groups=8, rhs_dilation=(2, 2)), (array(1, 9, 9, 8),)),
+        Case("residual_block", residual_block, (image,)),
+        Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),
+        Case("attention", attention, (array(2, 17, 12),)),
+        Case("same_value_out", lambda x: (x, x * 2, jnp.float32(3.0)), (array(2, 3),)),
+    ]
+
+
+def _graph_case(name: str, graph: Graph) -> Case:
+    variables = graph.init(jax.random.key(0))
+    inputs = tuple(array(*(BATCH if size is None else size for size in item.shape)) for item in graph.inputs)
+    return Case(name, lambda *arguments: graph.apply(variables, *arguments), inputs)
+
+
+def of_op(op: Op, shapes: tuple[tuple[int, ...], ...]) -> Graph:
+    """The graph of one op."""
+    inputs = tuple(Input(f"x{n}", (None, *shape)) for n, shape in enumerate(shapes))
+    return Graph(inputs, (Node("op", op, tuple(item.name for item in inputs)),), ("op",))
+
+
+def cases() -> list[Case]:
+    """All cases; names are unique."""
+    ops = [_graph_case(f"op{n}_{op.kind()}", of_op(op, shapes)) for n, (op, shapes) in enumerate(OP_CASES)]
+    graphs = [_graph_case(f"random{seed}", random_graph(np.random.default_rng(seed), nodes=12)) for seed in range(4)]
+    return [*_functions(), *ops, *graphs]
+
+
+def names() -> list[str]:
+    """The cases' names, without making them."""
+    ops = [f"op{n}_{op.kind()}" for n, (op, _) in enumerate(OP_CASES)]
+    return [*(case.name for case in _functions()), *ops, *(f"random{seed}" for seed in range(4))]

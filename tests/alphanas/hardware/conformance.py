@@ -1,0 +1,75 @@
+"""Run in a process of its own: lowers every case, runs it, compares with JAX; prints JSON on the last line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import tvm
+from tvm import relax
+
+from alphanas.hardware import expressions, indexing, lowering, schedules, tuning
+from alphanas.hardware.machine import Machine, this_machine, use_threads
+from alphanas.hardware.program import flatten
+from alphanas.hardware.tasks import difference
+from tests.alphanas.hardware.cases import Case, array, cases, convolution
+
+
+def outputs(lowered: Any, knobs: Any, machine: Machine, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """What the lowered program computes."""
+    module = lowering.build_module(lowered, knobs)
+    compiled = relax.VirtualMachine(tvm.compile(module, target=machine.target), tvm.cpu())
+    result = compiled["main"](*(tvm.runtime.tensor(x) for x in inputs))
+    return [item.numpy() for item in result] if len(lowered.flat.outputs) > 1 else [result.numpy()]
+
+
+def expected(case: Case) -> list[np.ndarray]:
+    return [np.asarray(output) for output in jax.tree.leaves(jax.jit(case.function)(*case.inputs))]
+
+
+def of_case(case: Case, machine: Machine) -> float:
+    """Largest error relative to the output."""
+
+    def flat(*inputs: Any) -> list[Any]:
+        return jax.tree.leaves(case.function(*inputs))
+
+    lowered = lowering.lower(flat, *case.inputs, lanes=machine.lanes)
+    got = outputs(lowered, tuning.untuned(lowered, machine).knobs, machine, case.inputs)
+    return difference(got, expected(case))
+
+
+def of_knobs(case: Case, machine: Machine) -> list[float]:
+    """Errors of one kernel under all its knobs, on one thread and on several."""
+    lowered = lowering.lower(case.function, *case.inputs, lanes=machine.lanes)
+    (task,) = lowered.tasks
+    tiles = schedules.candidates(task.geometry, machine.registers)
+    tried = [schedules.Knobs(k.row, k.column, k.blocks, parallel) for k in tiles for parallel in (True, False)]
+    wanted = expected(case)
+    return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
+
+
+def main() -> None:
+    use_threads(2)
+    machine = this_machine(2)
+    table = cases()
+    steps = {step.primitive for case in table for step in flatten(case.function, *case.inputs).steps}
+    dense = Case("dense", lambda x: x @ array(24, 40), (array(48, 24),))
+    depthwise = Case("depthwise", convolution(40, 40, groups=40), (array(1, 16, 16, 40),))
+    report = {
+        "errors": {case.name: of_case(case, machine) for case in table},
+        "knobs": {
+            "convolution": of_knobs(Case("convolution", convolution(8, 40), (array(1, 16, 16, 8),)), machine),
+            "dense": of_knobs(dense, machine),
+            "depthwise": of_knobs(depthwise, machine),
+        },
+        "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
+        "rules": sorted({*expressions.RULES, *indexing.RULES}),
+        "seen": sorted(steps),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

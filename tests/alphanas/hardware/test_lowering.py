@@ -1,0 +1,49 @@
+"""What TVM computes from a lowered function is what JAX computes, for every op, primitive and knob. TVM runs in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphanas.execution import thread_environment
+from tests.alphanas.hardware import cases
+
+ROOT = Path(__file__).parents[3]
+TOLERANCES = {case.name: case.tolerance for case in cases._functions()}
+UNSEEN = {"add_any", "copy", "broadcast_in_dim"}
+"""Rules for primitives that only gradients make, or that another one stands for."""
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    """The errors of all cases."""
+    command = [sys.executable, "-m", "tests.alphanas.hardware.conformance"]
+    environment = {**os.environ, **thread_environment(2)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", cases.names())
+def test_a_lowered_function_computes_what_jax_computes(report: Any, name: str) -> None:
+    assert report["errors"][name] <= TOLERANCES.get(name, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["convolution", "dense", "depthwise"])
+def test_knobs_change_no_result(report: Any, kind: str) -> None:
+    assert len(report["knobs"][kind]) > 4
+    assert max(report["knobs"][kind]) <= 1e-5
+
+
+def test_another_vector_width_changes_no_result(report: Any) -> None:
+    assert report["narrow"] <= 1e-5
+
+
+def test_every_rule_is_tried(report: Any) -> None:
+    assert set(report["rules"]) - set(report["seen"]) <= UNSEEN
