@@ -86,7 +86,11 @@ class Archive:
 
     def knows(self, graph: Graph) -> bool:
         """Whether an equal graph was proposed before."""
-        return graph.hash in self.known or any(graph.hash == member.graph.hash for member in self.members)
+        return graph.hash in self._hashes
+
+    @functools.cached_property
+    def _hashes(self) -> frozenset[str]:
+        return self.known | {member.graph.hash for member in self.members}
 
 
 def ranks(points: Matrix) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

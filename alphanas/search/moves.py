@@ -92,13 +92,9 @@ def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
     """Takes out a region whose output has its input's type, or all but one operand of a sum or product."""
     removals = _removals(graph, 2 * options.region_max)
     if not removals:
-        return Attempt((), (), Failure("nothing_to_change", "no piece has the same type at both ends"))
-    region, kept = removals[int(rng.integers(len(removals)))]
-    piece = region.subgraph()
-    child = _spliced(graph, region, Graph(piece.inputs, (), (kept,)))
-    saved = graph.params - (child.graph.params if isinstance(child, New) else graph.params)
-    change = Change("parameters", str(graph.params), str(graph.params - saved))
-    return Attempt(_names(region), (change,), child)
+        return Attempt((), (), Failure("nothing_to_change", "no piece with parameters has the same type at both ends"))
+    region, child = removals[int(rng.integers(len(removals)))]
+    return Attempt(_names(region), (Change("parameters", str(graph.params), str(child.params)),), New(child))
 
 
 MOVES: Mapping[str, Move] = {"region": replace_region, "width": change_widths, "drop": drop_piece}
@@ -132,19 +128,22 @@ def _regions(graph: Graph, largest: int) -> tuple[Region, ...]:
     return tuple(regions(graph, largest=largest))
 
 
-@functools.lru_cache(maxsize=256)
-def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, str], ...]:
-    """(region, the input that stands for its output) of everything that can be taken out and saves parameters."""
-    found = []
-    for region in _regions(graph, largest):
-        ((read,), (made,)) = region.inputs, region.outputs
-        if graph.values[read] == graph.values[made] and _params(region):
-            found.append((region, read))
+@functools.lru_cache(maxsize=64)
+def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
+    """(region, what is left without it) of every region and every operand that can be taken out and takes parameters along."""
+    pieces = [(region, region.inputs[0]) for region in _regions(graph, largest) if _params(region)]
     for node in graph.nodes:
         reads = tuple(dict.fromkeys(node.inputs))
         if len(reads) > 1 and not node.op.weights(*graph.input_values(node)):
-            same = (name for name in reads if graph.values[name] == graph.values[node.name])
-            found += [(Region(graph, frozenset({node.name})), name) for name in same]
+            pieces += [(Region(graph, frozenset({node.name})), name) for name in reads]
+    found = []
+    for region, kept in pieces:
+        (made,) = region.outputs
+        if graph.values[kept] != graph.values[made]:
+            continue
+        answer = _spliced(graph, region, Graph(region.subgraph().inputs, (), (kept,)))
+        if isinstance(answer, New) and answer.graph.params < graph.params:
+            found.append((region, answer.graph))
     return tuple(found)
 
 

@@ -1,0 +1,76 @@
+"""Laws of the archive, against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alphanas.search.archive import Archive, Member, crowding, ranks, tournament
+from synth import Graph, Value, chain
+from synth.ops import Dense
+
+
+def points(seed: int) -> np.ndarray:
+    """Small integers, so that ties and repeated points occur."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 6, (int(rng.integers(1, 30)), int(rng.integers(1, 4)))).astype(float)
+
+
+def dominates(one: np.ndarray, other: np.ndarray) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+
+
+def graph(features: int = 2) -> Graph:
+    return chain(Value((None, 3)), [Dense(features=features), Dense(features=2)])
+
+
+def archive(rows: np.ndarray) -> Archive:
+    names = tuple(f"objective{index}" for index in range(rows.shape[1]))
+    return Archive(names, tuple(Member(index, graph(), tuple(row)) for index, row in enumerate(rows.tolist())))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_fronts_are_those_of_brute_force(seed: int) -> None:
+    rows, left, rank = points(seed), set(range(len(points(seed)))), 0
+    found = ranks(rows)
+    while left:
+        front = {one for one in left if not any(dominates(rows[other], rows[one]) for other in left)}
+        assert front == set(np.flatnonzero(found == rank).tolist())
+        left, rank = left - front, rank + 1
+    assert archive(rows).front == tuple(member for member in archive(rows).members if found[member.id] == 0)
+
+
+def test_crowding_in_closed_form() -> None:
+    """Of four points, the inner ones have the distance of their neighbours as a share of the range, for each objective."""
+    rows = np.array([[0.0, 3.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0]])
+    assert crowding(rows).tolist() == [np.inf, 3 / 4 + 2 / 3, 3 / 4 + 2 / 3, np.inf]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nobody_wins_a_tournament_over_a_better_front(seed: int) -> None:
+    rows = points(seed)
+    found, rng = archive(rows), np.random.default_rng(seed)
+    everyone = tournament(found, rng, size=200)
+    assert found.ranks[everyone.id] == 0
+    among = [0]
+    assert tournament(found, rng, among=among).id == 0
+
+
+def test_equal_generators_choose_equal_parents() -> None:
+    found = archive(points(3))
+    drawn = [[tournament(found, rng).id for _ in range(20)] for rng in (np.random.default_rng(1), np.random.default_rng(1))]
+    assert drawn[0] == drawn[1]
+
+
+def test_the_archive_knows_its_members_and_what_it_was_told() -> None:
+    found = archive(np.zeros((1, 1)))
+    assert found.knows(graph()) and not found.knows(graph(5))
+    assert found.knowing([graph(5).hash]).knows(graph(5))
+
+
+@pytest.mark.parametrize("objectives", [(1.0,), (1.0, float("nan")), (1.0, float("inf"))])
+def test_members_without_finite_objectives_are_refused(objectives: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Archive(("error", "params"), (Member(0, graph(), objectives),))
+    with pytest.raises(ValueError, match="seed"):
+        Archive(("error",), ())

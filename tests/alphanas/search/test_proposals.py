@@ -1,0 +1,154 @@
+"""Laws of moves and strategies: valid graphs of the same ends, new ones, the same for the same generator."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from alphanas.config import Config
+from alphanas.errors import UserError
+from alphanas.models import zoo
+from alphanas.search.archive import Archive, Member
+from alphanas.search.evolution import Evolution
+from alphanas.search.moves import MOVES, Options
+from alphanas.search.proposal import Failure, New
+from alphanas.search.strategies import STRATEGIES, build
+from alphanas.search.widths import resized, scaled, width_groups
+from synth import Builder, Graph, ShapeMismatch
+from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, Relu
+
+OPTIONS = Options(max_length=4, time_limit=10.0)
+
+
+def residual() -> Graph:
+    build = Builder((8, 8, 1))
+    x = build(Relu(), build(Conv(features=8), build.input, name="stem"), name="act")
+    y = build(BatchNorm(), build(Conv(features=12), x, name="inner"), name="norm")
+    y = build(Conv(features=8), build(Relu(), y, name="act2"), name="outer")
+    x = build(Add(), x, y, name="add")
+    return build.graph(build(Dense(features=10), build(GlobalAvgPool(), x, name="pool"), name="head"))
+
+
+def archive(graph: Graph) -> Archive:
+    return Archive(("error", "params"), (Member(0, graph, (0.1, float(graph.params))),))
+
+
+def works(graph: Graph, like: Graph) -> None:
+    """The graph has the ends of another, and computes finite numbers of the right shape, in inference and training."""
+    assert graph.inputs == like.inputs
+    assert [graph.values[name] for name in graph.outputs] == [like.values[name] for name in like.outputs]
+    assert Graph.from_json(graph.to_json()).hash == graph.hash
+
+
+@pytest.mark.parametrize("kind", sorted(MOVES))
+def test_moves_keep_the_ends_and_say_what_they_changed(kind: str) -> None:
+    graph, made = residual(), 0
+    for seed in range(8):
+        attempt = MOVES[kind](graph, np.random.default_rng(seed), OPTIONS)
+        if isinstance(attempt.answer, Failure):
+            continue
+        made += 1
+        works(attempt.answer.graph, graph)
+        assert attempt.region and set(attempt.region) <= set(graph.by_name)
+    assert made >= 4
+
+
+def test_what_a_region_becomes_keeps_its_budget_and_can_be_run() -> None:
+    graph = residual()
+    for seed in range(5):
+        attempt = MOVES["region"](graph, np.random.default_rng(seed), OPTIONS)
+        if not isinstance(attempt.answer, New):
+            continue
+        child = attempt.answer.graph
+        assert child.params <= graph.params + 1
+        out = child.apply(child.init(jax.random.key(0)), np.ones((2, 8, 8, 1), np.float32))
+        assert out.shape == (2, 10) and np.isfinite(out).all()
+        return
+    pytest.fail("no seed gave a program")
+
+
+def test_dropping_takes_parameters_out() -> None:
+    graph = residual()
+    for seed in range(10):
+        attempt = MOVES["drop"](graph, np.random.default_rng(seed), OPTIONS)
+        assert isinstance(attempt.answer, New)
+        assert attempt.answer.graph.params < graph.params
+
+
+def test_sums_tie_widths_and_ends_fix_them() -> None:
+    groups = width_groups(residual())
+    assert {(group.nodes, group.width) for group in groups} == {(("stem", "outer"), 8), (("inner",), 12)}
+
+
+@pytest.mark.parametrize("name", ["resnet8", "mobilenet_nano", "vit_nano", "mlp", "cifar_cnn"])
+def test_groups_are_those_that_change_together(name: str) -> None:
+    """Oracle: every group fits at twice its width, and no part of a group of several nodes fits alone."""
+    graph = zoo.build(name, input_shape=(16, 16, 3), num_classes=10)
+    for group in width_groups(graph):
+        works(resized(graph, {group: 2 * group.width}), graph)
+        for node in group.nodes[: 1 if len(group.nodes) > 1 else 0]:
+            part = type(group)((node,), group.width)
+            with pytest.raises(ShapeMismatch):
+                resized(graph, {part: 3 * group.width})
+
+
+def test_widths_follow_through_concatenation_and_depthwise_convolution() -> None:
+    build = Builder((8, 8, 3))
+    a = build(DepthwiseConv(), build(Conv(features=8), build.input, name="a"), name="depthwise")
+    b = build(Conv(features=4), build.input, name="b")
+    x = build(Concatenate(), a, b, name="join")
+    graph = build.graph(build(Dense(features=10), build(GlobalAvgPool(), x, name="pool"), name="head"))
+    half = scaled(graph, 0.5)
+    assert half is not None and half.values["join"].channels == 6 and half.values["depthwise"].channels == 4
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.4, 0.5, 0.75, 1.5])
+def test_scaling_scales(factor: float) -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    found = scaled(graph, factor)
+    assert found is not None
+    works(found, graph)
+    assert found.params / graph.params == pytest.approx(factor**2, rel=0.5)
+    assert scaled(graph, 1.0) is None
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_strategies_propose_new_graphs_and_repeat_themselves(name: str) -> None:
+    strategy = build(Config.from_mapping({"search": {"strategy": name}, "synthesis": {"max_length": 4, "time_limit": "10s"}}))
+    found, rng = archive(residual()), np.random.default_rng(7)
+    for number in range(1, 7):
+        state = rng.bit_generator.state
+        proposal = strategy.propose(found, rng)
+        again = np.random.default_rng()
+        again.bit_generator.state = state
+        repeated = strategy.propose(found, again)
+        assert (proposal.kind, proposal.region, proposal.changes) == (repeated.kind, repeated.region, repeated.changes)
+        assert proposal.answer == repeated.answer
+        if proposal.graph is None:
+            continue
+        works(proposal.graph, residual())
+        assert not found.knows(proposal.graph)
+        member = Member(number, proposal.graph, (0.1, float(proposal.graph.params)), proposal.parent, proposal.kind)
+        found = Archive(found.objectives, (*found.members, member))
+    assert len(found.members) > 3
+
+
+def test_an_unknown_strategy_is_named() -> None:
+    with pytest.raises(UserError, match="evolutoin"):
+        build(Config.from_mapping({"search": {"strategy": "evolutoin"}}))
+
+
+def test_evolution_looks_at_what_is_nearly_as_good_as_the_seed() -> None:
+    small = Member(1, residual(), (0.9, 1.0))
+    found = Archive(("error", "params"), (*archive(residual()).members, small))
+    strategy = Evolution(Options(), attempts=1, focus=1.0)
+    assert {strategy.propose(found, np.random.default_rng(seed)).parent for seed in range(4)} == {0}
+
+
+def test_evolution_makes_the_moves_that_paid() -> None:
+    seed = archive(residual()).seed
+    children = tuple(Member(index, seed.graph, (0.1, 10.0), 0, "width") for index in range(1, 9))
+    losers = tuple(Member(index, seed.graph, (0.9, 10.0), 0, "region") for index in range(9, 17))
+    shares = Evolution(Options())._shares(Archive(("error", "params"), (seed, *children, *losers)))
+    assert shares["width"] > 0.3 and shares["region"] < 0.1
