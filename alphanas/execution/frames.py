@@ -1,4 +1,4 @@
-"""Messages over a pipe: eight bytes of length, then JSON."""
+"""Messages over a pipe: eight bytes of length, then a JSON object."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 HEADER = 8
 
 
-def encode(message: Any) -> bytes:
+def encode(message: dict[str, Any]) -> bytes:
     """One message; `TypeError` or `ValueError` if it is not JSON."""
     body = json.dumps(message).encode()
     return len(body).to_bytes(HEADER, "big") + body
 
 
-def decode(buffer: bytearray) -> Any | None:
+def decode(buffer: bytearray) -> dict[str, Any] | None:
     """Takes the first whole message off the buffer; None as long as there is none."""
     if len(buffer) < HEADER:
         return None
     end = HEADER + int.from_bytes(buffer[:HEADER], "big")
     if len(buffer) < end:
         return None
-    message = json.loads(bytes(buffer[HEADER:end]))
+    message: dict[str, Any] = json.loads(bytes(buffer[HEADER:end]))
     del buffer[:end]
     return message
 
@@ -34,7 +34,7 @@ def write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def read(descriptor: int) -> Any | None:
+def read(descriptor: int) -> dict[str, Any] | None:
     """Waits for one message; None when the other end is closed."""
     buffer = bytearray()
     while (message := decode(buffer)) is None:

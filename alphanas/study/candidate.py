@@ -46,19 +46,20 @@ class Candidate:
     @property
     def params(self) -> int | None:
         """Parameters, if counted."""
-        return self.values("cost").get("params")
+        return _number(self.values("cost").get("params"))
 
     @property
     def macs(self) -> int | None:
         """Multiply-adds of one picture, if counted."""
-        return self.values("cost").get("macs")
+        return _number(self.values("cost").get("macs"))
 
     def accuracies(self, stage: str) -> tuple[float, ...]:
         """Accuracy per seed in "short" or "full" (on the validation part) or "test" (on the test part)."""
         found: list[float] = []
         for outcome in self.outcomes(stage):
             accuracy = outcome.values.get("accuracy") if outcome.ok else None
-            found += [one for one in (accuracy if isinstance(accuracy, list) else [accuracy]) if one is not None]
+            numbers = map(_number, accuracy if isinstance(accuracy, list) else [accuracy])
+            found += [number for number in numbers if number is not None]
         return tuple(found)
 
     @property
@@ -76,12 +77,12 @@ class Candidate:
     @property
     def latency_ms(self) -> float | None:
         """Median latency of the first back end that was measured."""
-        return self.values("measure").get("median_ms")
+        return _number(self.values("measure").get("median_ms"))
 
     def objective(self, name: str) -> float | None:
         """The number to minimise that goes by this name in `search.objectives`; None when it is not known."""
         special = {"error": self.error, "latency": self.latency_ms}
-        return special[name] if name in special else self.values("cost").get(name)
+        return special[name] if name in special else _number(self.values("cost").get(name))
 
     def graph_json(self) -> str | None:
         """The graph as JSON; None when synthesis found none."""
@@ -145,6 +146,11 @@ class Candidate:
         from alphanas.study.html import table
 
         return table([self])
+
+
+def _number(value: Any) -> Any:
+    """The value if it is a number, otherwise None."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _over_seeds(accuracies: tuple[float, ...]) -> dict[str, Any] | None:

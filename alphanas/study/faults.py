@@ -18,6 +18,10 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 KEPT = "nothing that was recorded is lost: then run `python -m alphanas resume {folder}`"
 
 
+class NotAFact(ValueError):
+    """A row holds something that we never write."""
+
+
 @contextlib.contextmanager
 def translated(folder: Path) -> Iterator[None]:
     """Turns errors of the disk and of the database into one line about the run folder."""
@@ -34,8 +38,8 @@ def translated(folder: Path) -> Iterator[None]:
         if known is None:
             raise
         raise known from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise corrupted(folder, f"a value that is not JSON ({error})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, NotAFact) as error:
+        raise corrupted(folder, f"study.sqlite: {error}") from error
 
 
 def corrupted(folder: Path, saw: str) -> UserError:
@@ -77,13 +81,12 @@ def _of_database(folder: Path, error: sqlite3.Error) -> UserError | None:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         remedy = "wait for the other process or end it, then resume"
         return UserError(f"run folder {folder}", saw="its database is locked", remedy=remedy, exit_code=FAILED, cause="locked")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT")) or "malformed" in text:
-        return corrupted(folder, f"study.sqlite: {text}")
     if name.startswith("SQLITE_IOERR"):
         remedy = f"check the disk; {KEPT.format(folder=folder)}"
         return UserError(
             f"run folder {folder}", saw=f"the disk failed ({name})", remedy=remedy, exit_code=FAILED, cause="disk_failed"
         )
-    if "no such table" in text or "no such column" in text:
-        return corrupted(folder, f"study.sqlite: {text}")
-    return None
+    # What is left, our own mistakes apart, is a file that does not hold what it should: lost tables, text that is not UTF-8, …
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        return None
+    return corrupted(folder, f"study.sqlite: {text}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Column, Connection, Row, func, insert, select
 
 from alphanas.study import schema
+from alphanas.study.faults import NotAFact
 from alphanas.study.records import Artifact, Decision, Outcome
 
 # Never read into memory with the rest: a graph is kilobytes, and a study may hold a hundred thousand.
@@ -18,7 +19,8 @@ CANDIDATE_COLUMNS = [column for column in schema.candidates.c if column.name != 
 def candidates_after(connection: Connection, sequence: int) -> list[Row[Any]]:
     """Candidate rows added after a sequence number, without their graphs."""
     table = schema.candidates
-    return list(connection.execute(select(*CANDIDATE_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence)))
+    rows = connection.execute(select(*CANDIDATE_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    return [_typed(row, CANDIDATE_TYPES) for row in rows]
 
 
 def outcomes_after(connection: Connection, sequence: int) -> list[tuple[int, Outcome]]:
@@ -32,7 +34,8 @@ def artifacts_after(connection: Connection, sequence: int) -> list[tuple[int, Ar
     """(sequence, artifact) of artifacts added after a sequence number."""
     table = schema.artifacts
     rows = connection.execute(select(table).where(table.c.sequence > sequence).order_by(table.c.sequence))
-    return [(row.sequence, Artifact(row.candidate, row.kind, row.path, row.sha256, row.bytes)) for row in rows]
+    typed = (_typed(row, ARTIFACT_TYPES) for row in rows)
+    return [(row.sequence, Artifact(row.candidate, row.kind, row.path, row.sha256, row.bytes)) for row in typed]
 
 
 def decisions_of(connection: Connection, kind: str | None) -> list[Decision]:
@@ -40,12 +43,14 @@ def decisions_of(connection: Connection, kind: str | None) -> list[Decision]:
     table = schema.decisions
     query = select(table).order_by(table.c.sequence)
     rows = connection.execute(query if kind is None else query.where(table.c.kind == kind))
-    return [Decision(row.sequence, row.kind, row.payload, row.time) for row in rows]
+    typed = (_typed(row, DECISION_TYPES) for row in rows)
+    return [Decision(row.sequence, row.kind, row.payload, row.time) for row in typed]
 
 
 def study_row(connection: Connection) -> Row[Any] | None:
     """The row about the study as a whole."""
-    return connection.execute(select(schema.study).where(schema.study.c.id == 1)).one_or_none()
+    row = connection.execute(select(schema.study).where(schema.study.c.id == 1)).one_or_none()
+    return None if row is None else _typed(row, STUDY_TYPES)
 
 
 def graph_json(connection: Connection, candidate: int) -> str | None:
@@ -111,4 +116,26 @@ OUTCOME_COLUMNS = ("candidate", "stage", "discriminator", "status", "cause", "me
 
 
 def _outcome(row: Row[Any]) -> Outcome:
+    _typed(row, OUTCOME_TYPES)
     return Outcome(**{name: row._mapping[name] for name in OUTCOME_COLUMNS})
+
+
+def _types(columns: Iterable[Column[Any]]) -> dict[str, tuple[type, ...]]:
+    """Name → what Python has for the column. SQLite itself takes anything anywhere."""
+    kinds: Mapping[type, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,), object: (dict,)}
+    return {column.name: kinds[column.type.python_type] + ((type(None),) if column.nullable else ()) for column in columns}
+
+
+def _typed(row: Row[Any], types: Mapping[str, tuple[type, ...]]) -> Row[Any]:
+    """The same row; `NotAFact` if a value is not of its column's type."""
+    for name, kinds in types.items():
+        if not isinstance(row._mapping[name], kinds):
+            raise NotAFact(f"{name} of a row is {str(row._mapping[name])[:60]!r}")
+    return row
+
+
+CANDIDATE_TYPES = _types(CANDIDATE_COLUMNS)
+OUTCOME_TYPES = _types(schema.outcomes.c)
+ARTIFACT_TYPES = _types(schema.artifacts.c)
+DECISION_TYPES = _types(schema.decisions.c)
+STUDY_TYPES = _types(schema.study.c)

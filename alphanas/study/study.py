@@ -81,7 +81,7 @@ class Study:
 
         The error is that of the short training, which all candidates have alike.
         """
-        names = tuple(objectives or self.config.get("search", {}).get("objectives", ("error", "params", "macs")))
+        names = tuple(objectives or self._option("search", "objectives", ("error", "params", "macs")))
         points = [(one, [one.objective(name) for name in names]) for one in self.candidates()]
         known = [(one, [float(number) for number in numbers if number is not None]) for one, numbers in points]
         full = [(one, numbers) for one, numbers in known if len(numbers) == len(names)]
@@ -93,11 +93,11 @@ class Study:
         The search's last decision where there is one; until then, the fewest parameters among those whose validation accuracy in
         the longest training that they share with the seed is at least the seed's minus `finish.tolerance`; the seed if none is.
         """
-        decided = self.decisions("best")
-        if decided:
-            return self.candidate(int(decided[-1].payload["candidate"]))
+        decided = [entry.payload.get("candidate") for entry in self.decisions("best")]
+        if decided and isinstance(decided[-1], int):
+            return self.candidate(decided[-1])
         seed = self.seed()
-        tolerance = float(self.config.get("finish", {}).get("tolerance", 0.0))
+        tolerance = float(self._option("finish", "tolerance", 0.0))
         for stage in ("full", "short"):
             bar = seed.accuracies(stage)
             able = [one for one in self.candidates() if one.params is not None and one.accuracies(stage) and bar]
@@ -113,10 +113,10 @@ class Study:
     def status(self) -> str:
         """running, done, or the word the search ended with; interrupted if it did not come to its end."""
         entries = self.decisions("status")
-        if is_locked(self.folder) and (not entries or entries[-1].payload["status"] == "running"):
-            return "running"
-        last = str(entries[-1].payload["status"]) if entries else "running"
-        return "interrupted" if last == "running" else last
+        last = str(entries[-1].payload.get("status", "running")) if entries else "running"
+        if last != "running":
+            return last
+        return "running" if is_locked(self.folder) else "interrupted"
 
     def decisions(self, kind: str | None = None) -> tuple[Decision, ...]:
         """The log of the search, or its entries of one kind, oldest first."""
@@ -160,6 +160,11 @@ class Study:
 
         shown = {one.id: one for one in (*self.candidates()[:1], *self.pareto())}
         return table(list(shown.values())[:30], caption=f"{self!r}: the seed and the Pareto front")
+
+    def _option(self, section: str, key: str, default: Any) -> Any:
+        """A value of the stored config, which may be of another release and lack it."""
+        table = self.config.get(section)
+        return table.get(key, default) if isinstance(table, dict) else default
 
     def _refresh(self) -> None:
         """Reads what was added since the last time; rows are never changed, so that what was read stays true."""

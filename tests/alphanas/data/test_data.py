@@ -203,8 +203,9 @@ def single() -> bytes:
         archive(x_train=b"", y_train=b""),
         archive(x_train=b"\x93NUMPY", y_train=b"x"),
         pickled(),
-    ]
-    + [single(), archive(x_train=b"raw bytes", y_train=b"raw")],
+        single(),
+        archive(x_train=b"raw bytes", y_train=b"raw"),
+    ],
     ids=["empty", "cut", "text", "no members", "empty members", "cut header", "pickled", "single array", "no header"],
 )
 def test_a_broken_file_is_one_line_and_runs_no_code(tmp_path: Path, content: bytes) -> None:

@@ -1,0 +1,105 @@
+"""Tasks that do what candidates do to a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from alphanas.errors import UserError
+from alphanas.execution import TaskFailure
+
+
+def echo(payload: Any) -> Any:
+    return payload
+
+
+def modules(payload: Any) -> list[str]:
+    return sorted(sys.modules)
+
+
+def environment(payload: list[str]) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in payload}
+
+
+def pid(payload: Any) -> int:
+    return os.getpid()
+
+
+def segfault(payload: Any) -> None:
+    print("before the crash", flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(10)
+
+
+def hard_exit(payload: int) -> None:
+    os._exit(payload)
+
+
+def soft_exit(payload: int) -> None:
+    sys.exit(payload)
+
+
+def hang(payload: Any) -> None:
+    print("hanging", flush=True)
+    time.sleep(3600)
+
+
+def raises(payload: str) -> None:
+    raise KeyError(payload)
+
+
+def fails(payload: str) -> None:
+    raise TaskFailure(payload, "said by the task")
+
+
+def bad_input(payload: str) -> None:
+    raise UserError(payload, saw="a fault")
+
+
+def not_json(payload: Any) -> Any:
+    return object()
+
+
+def chatter(payload: int) -> int:
+    os.write(1, b"x" * payload + b"THE END")
+    return payload
+
+
+def chatter_and_raise(payload: int) -> None:
+    chatter(payload)
+    raise ValueError("after chatter")
+
+
+def eat(payload: int) -> int:
+    held = bytearray()
+    for _ in range(payload):
+        held += b"\1" * (1 << 20)
+        time.sleep(0.001)
+    time.sleep(5)
+    return len(held)
+
+
+def memory_error(payload: Any) -> None:
+    raise MemoryError
+
+
+def child_then_hang(payload: str) -> None:
+    """Starts a process of its own, says both numbers, hangs."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(3600)"])
+    Path(payload).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(3600)
+
+
+def close_pipes(payload: Any) -> None:
+    os.closerange(3, 64)
+    time.sleep(3600)
+
+
+def sleep(payload: float) -> float:
+    time.sleep(payload)
+    return payload
