@@ -7,15 +7,15 @@ keep within the time limit ends in GaveUp, unless it is proven that none can.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from synth import sizes
 from synth.analysis import macs, verify
-from synth.budget import UNLIMITED
+from synth.budget import Interval
 from synth.effect import macs as count_macs
 from synth.effect import params as count_params
 from synth.graph import Graph, chain
@@ -24,11 +24,12 @@ from synth.problem import Cost, Problem
 from synth.product import Path, Product, product
 from synth.questions import questions, shape_goal
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
-from synth.space import Alphabet, Question, frame
+from synth.sized import open_sizes
+from synth.space import Alphabet, Frame, Question, frame
 from synth.target import describe
 
-SHORT = 0.0
-"""Weight of the empty program where lengths are drawn."""
+PATIENCE = 40
+"""Draws in a row that may miss the budget, or repeat a program, before random synthesis stops drawing."""
 
 
 def params_of(op: Op, value: Value) -> float:
@@ -57,42 +58,37 @@ def synthesize(
     """`count` programs that meet the problem's target: random ones with `rng`, without it the cheapest by `cost`."""
     started = time.monotonic()
     deadline = started + (time_limit if time_limit is not None else 3600.0)
-    space = solution_space(problem)
+    space = solution_space(problem, prior=problem.prior and rng is not None)
     if isinstance(space, Infeasible):
-        return Infeasible(space.core, time.monotonic() - started)
-    paths = _random(problem, space, rng, deadline) if rng is not None else _cheapest(problem, space, cost)
-    graphs: list[Graph] = []
+        return replace(space, seconds=time.monotonic() - started)
+    paths = _random(problem, space, rng, deadline) if rng is not None else _cheapest(problem, space, cost, deadline)
+    graphs: dict[str, Graph] = {}
     proofs: list[Proof] = []
-    tried = 0
+    repeated = 0
     for path in paths:
-        if time.monotonic() > deadline:
-            break
-        tried += 1
-        graph = chain(problem.value, path) if path is not None else None
-        if graph is None or any(graph.hash == other.hash for other in graphs):
-            continue
-        proof = prove(problem, graph)
-        if proof.distance == 0:
-            graphs.append(graph)
+        graph = chain(problem.value, path)
+        repeated = repeated + 1 if graph.hash in graphs else 0
+        if graph.hash not in graphs and (proof := prove(problem, graph)).distance == 0:
+            graphs[graph.hash] = graph
             proofs.append(proof)
-        if len(graphs) == count:
+        if len(graphs) == count or repeated > PATIENCE or time.monotonic() > deadline:
             break
     seconds = time.monotonic() - started
     if graphs:
-        return Found(tuple(graphs), tuple(proofs), seconds, optimal=rng is None)
-    if time.monotonic() <= deadline and rng is None:
-        return Infeasible((*map(describe, problem.target.requirements), str(problem.target.budget)), seconds)
-    return GaveUp(f"none of {tried} sequences that meet the requirements kept the budget: {problem.target.budget}", seconds)
+        return Found(tuple(graphs.values()), tuple(proofs), seconds, optimal=rng is None)
+    if time.monotonic() > deadline:
+        return GaveUp(f"the time was up before a program was found within {problem.target.budget}", seconds)
+    return Infeasible((*map(describe, problem.target.requirements), str(problem.target.budget)), seconds)
 
 
-def solution_space(problem: Problem) -> Product | Infeasible:
+def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeasible:
     """The product whose accepted paths are the sequences that meet the requirements (the budget aside)."""
     goal = shape_goal(problem)
     if isinstance(goal, Infeasible):
         return goal
     here = frame(Alphabet.of(problem.vocabulary, problem.sizes), problem.value, goal, problem.max_length)
     asked = questions(problem, goal)
-    found = product(here, asked)
+    found = product(here, asked, prior=prior)
     if found.feasible:
         return found
     shape = f"an output of {goal} from {problem.value} in at most {problem.max_length} ops"
@@ -101,15 +97,12 @@ def solution_space(problem: Problem) -> Product | Infeasible:
     return Infeasible((shape, *(question.label for question in _core(here, asked))))
 
 
-def _core(here: object, asked: Sequence[Question]) -> list[Question]:
+def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
     """A smallest set of questions, as far as dropping one at a time finds it, that no sequence answers together."""
-    from synth.space import Frame
-
-    assert isinstance(here, Frame)
     kept = list(asked)
     for question in list(kept):
         rest = [other for other in kept if other is not question]
-        if not product(here, rest).feasible:
+        if not product(here, rest, prior=False).feasible:
             kept = rest
     return kept
 
@@ -121,30 +114,53 @@ def prove(problem: Problem, graph: Graph) -> Proof:
     return Proof(found, problem.target.distance_of(found, params, work), params, work)
 
 
-def _cheapest(problem: Problem, space: Product, cost: Cost) -> Iterator[Path]:
-    budget = problem.target.budget
-    limits = [
-        (space.costs(counted), interval.low, interval.high)
-        for counted, interval in ((params_of, budget.params), (macs_of, budget.macs))
-        if budget != UNLIMITED
-    ]
-    for _, path in space.cheapest(space.costs(cost), limits):
+def _cheapest(problem: Problem, space: Product, cost: Cost, deadline: float) -> Iterator[Path]:
+    """The programs within the budget, in order of cost."""
+    opened = _opened(problem, space)
+    for _, path in opened.cheapest(opened.costs(cost), _limits(problem, opened), deadline=deadline):
         yield path
 
 
-def _random(problem: Problem, space: Product, rng: np.random.Generator, deadline: float) -> Iterator[Path | None]:
-    """Random sequences, sized to the budget; None for one that cannot keep it."""
-    goal = space.frame.goal
-    lengths = [SHORT, *([1.0] * problem.max_length)] if problem.prior else None
+def _opened(problem: Problem, space: Product) -> Product:
+    goal = shape_goal(problem)
+    return open_sizes(space, goal, problem.widths) if problem.widths and isinstance(goal, Value) else space
+
+
+def _limits(problem: Problem, space: Product) -> list[tuple[np.ndarray, float, float]]:
+    budget = problem.target.budget
+    counted = ((params_of, budget.params), (macs_of, budget.macs))
+    return [(space.costs(each), interval.low, interval.high) for each, interval in counted if interval != Interval()]
+
+
+def _random(problem: Problem, space: Product, rng: np.random.Generator, deadline: float) -> Iterator[Path]:
+    """Random programs within the budget: drawn kinds, then drawn sizes.
+
+    Where that keeps missing the budget, exact search with random costs, which ends if there is no program.
+    """
+    lengths = [0.0, *([1.0] * problem.max_length)] if problem.prior else None
     if lengths is not None and not any(table[0] > 0 for table in space.counts(True)[1:]):
         lengths = None
-    for _ in itertools.count():
-        path = space.sample(rng, weighted=problem.prior, lengths=lengths)
-        if not problem.widths:
+    misses = 0
+    while misses < PATIENCE and time.monotonic() < deadline:
+        path = _sized(problem, space.sample(rng, weighted=problem.prior, lengths=lengths), rng)
+        misses = misses + 1 if path is None else 0
+        if path is not None:
             yield path
-            continue
-        left = max(0.05, deadline - time.monotonic())
-        sized = sizes.solve(
-            problem.value, path, goal, widths=problem.widths, budget=problem.target.budget, rng=rng, time_limit=min(0.5, left)
-        )
-        yield sized[0] if isinstance(sized, tuple) else None
+    if time.monotonic() >= deadline:
+        return
+    plain = solution_space(problem)
+    assert isinstance(plain, Product), "what has programs with the prior has programs without it"
+    opened = _opened(problem, plain)
+    for _, path in opened.cheapest(rng.exponential(size=len(opened.next)), _limits(problem, opened), deadline=deadline):
+        yield path
+
+
+def _sized(problem: Problem, path: Path, rng: np.random.Generator) -> Path | None:
+    """The path with sizes that keep the budget, or None if it has none."""
+    goal, budget = shape_goal(problem), problem.target.budget
+    if not problem.widths:
+        graph = chain(problem.value, path)
+        return path if budget.distance(graph.params, macs(graph)) == 0 else None
+    assert isinstance(goal, Value), "a path leads to a goal"
+    found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, time_limit=0.2)
+    return found[0] if isinstance(found, tuple) else None

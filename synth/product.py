@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,10 +24,13 @@ Path = tuple[Op, ...]
 class Product:
     """States of all automata together, numbered from the start (0); the edges of state s are starts[s] … starts[s + 1] - 1.
 
-    `move` is the number of an edge's op among the moves of its state's value, `weight` its prior.
+    Accepted are the sequences of at most `length` ops that lead to a state that accepts. `values` numbers each state's type among
+    `types`, `move` each edge's op among the `ops` of its state's type; `weight` is the prior.
     """
 
-    frame: Frame
+    length: int
+    types: tuple[Value, ...]
+    ops: tuple[tuple[Op, ...], ...]
     values: np.ndarray
     accepts: np.ndarray
     starts: np.ndarray
@@ -33,16 +38,12 @@ class Product:
     move: np.ndarray
     weight: np.ndarray
 
-    @property
-    def length(self) -> int:
-        return self.frame.length
-
     def edges(self, state: int) -> range:
         return range(self.starts[state], self.starts[state + 1])
 
     def op(self, state: int, edge: int) -> Op:
         """The op of an edge."""
-        return self.frame.moves[self.values[state]][self.move[edge]][0]
+        return self.ops[self.values[state]][self.move[edge]]
 
     @functools.cached_property
     def sources(self) -> np.ndarray:
@@ -99,7 +100,7 @@ class Product:
         for edge, (state, move) in enumerate(zip(self.sources.tolist(), self.move.tolist(), strict=True)):
             key = (int(self.values[state]), move)
             if key not in table:
-                table[key] = cost(self.frame.moves[key[0]][move][0], self.frame.values[key[0]])
+                table[key] = cost(self.ops[key[0]][move], self.types[key[0]])
             found[edge] = table[key]
         return found
 
@@ -117,10 +118,13 @@ class Product:
             tables.append(table)
         return tuple(tables)
 
-    def cheapest(self, costs: np.ndarray, limits: Sequence[tuple[np.ndarray, float, float]] = ()) -> Iterator[tuple[float, Path]]:
+    def cheapest(
+        self, costs: np.ndarray, limits: Sequence[tuple[np.ndarray, float, float]] = (), *, deadline: float = math.inf
+    ) -> Iterator[tuple[float, Path]]:
         """Accepted programs in order of cost, each once, lazily; equal costs in order of length.
 
-        `limits` holds (costs, low, high) of further costs that must end up within bounds; branches that cannot are cut.
+        `limits` holds (costs, low, high) of further costs that must end up within bounds; branches that cannot are cut. Ends
+        without further programs when `time.monotonic()` reaches the deadline.
         """
         ahead = self.bounds(costs)
         ranges = [(own, self.bounds(own), self.bounds(own, largest=True), low, high) for own, low, high in limits]
@@ -138,7 +142,7 @@ class Product:
             heapq.heappush(queue, (bound, len(path), next(tie), spent, state, others, path, False))
 
         push(0.0, 0, (0.0,) * len(ranges), ())
-        while queue:
+        while queue and time.monotonic() < deadline:
             _, _, _, spent, state, others, path, finished = heapq.heappop(queue)
             if finished:
                 yield spent, self._ops(path)
@@ -160,11 +164,14 @@ def _draw(rng: np.random.Generator, odds: np.ndarray) -> int:
     return int(min(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum(), side="right"), len(odds) - 1))
 
 
-def product(frame: Frame, questions: Sequence[Question]) -> Product:
-    """The product of the types, one automaton for each question, and the prior's memory; only states on the way to acceptance."""
-    key = frozenset((question.relation, question.part, question.key) for question in questions)
+def product(frame: Frame, questions: Sequence[Question], *, prior: bool) -> Product:
+    """The product of the types and of one automaton for each question, with or without the prior's memory.
+
+    It has only states on the way to acceptance.
+    """
+    key = prior, frozenset((question.relation, question.part, question.key) for question in questions)
     if key not in frame._products:
-        frame._products[key] = _build(frame, questions)
+        frame._products[key] = _build(frame, questions, prior)
     found: Product = frame._products[key]
     return found
 
@@ -178,18 +185,19 @@ def _types(frame: Frame) -> Automaton:
     return reduce(plain, accepts)
 
 
-def _empty(frame: Frame) -> Product:
+def empty(length: int) -> Product:
+    """The product that accepts nothing."""
     none = np.zeros(0, dtype=np.int64)
-    return Product(frame, none, none.astype(bool), np.zeros(1, dtype=np.int64), none, none, none.astype(float))
+    return Product(length, (), (), none, none.astype(bool), np.zeros(1, dtype=np.int64), none, none, none.astype(float))
 
 
-def _build(frame: Frame, questions: Sequence[Question]) -> Product:
+def _build(frame: Frame, questions: Sequence[Question], prior: bool) -> Product:
     if not frame.reachable:
-        return _empty(frame)
+        return empty(frame.length)
     parts = [_types(frame), *(frame.automaton(question) for question in questions)]
     if any(part.start == DEAD for part in parts):
-        return _empty(frame)
-    roles, priors = _prior(frame)
+        return empty(frame.length)
+    roles, priors = _prior(frame) if prior else (None, None)
     first_move = np.cumsum([0, *map(len, frame.moves)])
     layer = np.array([[part.start for part in parts] + [taste.START]])
     sizes = [len(part.values) for part in parts] + [len(taste.TAILS)]
@@ -208,9 +216,12 @@ def _build(frame: Frame, questions: Sequence[Question]) -> Product:
         columns = [_step(part, layer[source, j], move) for j, part in enumerate(parts)]
         alive = np.logical_and.reduce([column != DEAD for column in columns])
         source, move, columns = source[alive], move[alive], [column[alive] for column in columns]
-        role = roles[first_move[here[source]] + move]
         tail = layer[source, -1]
-        after = np.stack([*columns, taste.FOLLOWING[tail, role]], axis=1)
+        if roles is not None and priors is not None:
+            role = roles[first_move[here[source]] + move]
+            weights.append(priors[first_move[here[source]] + move] * taste.FACTORS[tail, role])
+            tail = taste.FOLLOWING[tail, role]
+        after = np.stack([*columns, tail], axis=1)
         keys = _keys(after, sizes)
         fresh, numbers = [], np.empty(len(keys), dtype=np.int64)
         for index, key in enumerate(keys):
@@ -222,20 +233,21 @@ def _build(frame: Frame, questions: Sequence[Question]) -> Product:
         rows.append(np.bincount(source, minlength=len(layer)))
         following.append(numbers)
         moves.append(move)
-        weights.append(priors[first_move[here[source]] + move] * taste.FACTORS[tail, role])
         layer = after[fresh]
         states.append(layer)
         if not len(fresh):
             break
-    return _trimmed(
+    return trimmed(
         Product(
-            frame,
+            frame.length,
+            frame.values,
+            tuple(tuple(op for op, _ in moves) for moves in frame.moves),
             np.concatenate(values),
             np.concatenate(accepts),
             np.cumsum([0, *np.concatenate(rows)]),
             np.concatenate(following) if following else np.zeros(0, dtype=np.int64),
             np.concatenate(moves) if moves else np.zeros(0, dtype=np.int64),
-            np.concatenate(weights) if weights else np.zeros(0),
+            np.concatenate(weights) if weights else np.ones(sum(map(len, moves))),
         )
     )
 
@@ -257,16 +269,13 @@ def _keys(states: np.ndarray, sizes: Sequence[int]) -> list[int]:
 
 
 def _prior(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """For every move of every value its role and its taste, shared among the choices that its op type has there."""
-    roles, priors = [], []
-    for value, moves in zip(frame.values, frame.moves, strict=True):
-        types = [type(op) for op, _ in moves]
-        roles += [taste.role(op, value) for op, _ in moves]
-        priors += [op_type.taste / types.count(op_type) for op_type in types]
-    return np.array(roles, dtype=np.int64), np.array(priors)
+    """For every move of every value its role and how likely it is to be drawn, whatever came before."""
+    moves = [(op, value) for value, moves in zip(frame.values, frame.moves, strict=True) for op, _ in moves]
+    sizes = len(frame.alphabet.sizes)
+    return np.array([taste.role(*move) for move in moves], dtype=np.int64), np.array([taste.weight(op, sizes) for op, _ in moves])
 
 
-def _trimmed(whole: Product) -> Product:
+def trimmed(whole: Product) -> Product:
     """The product without states from which nothing is accepted."""
     alive = whole.accepts.copy()
     while True:
@@ -275,16 +284,16 @@ def _trimmed(whole: Product) -> Product:
             break
         alive = reaches
     if not alive[0]:
-        return _empty(whole.frame)
+        return empty(whole.length)
     number = np.cumsum(alive) - 1
     kept = alive[whole.sources] & alive[whole.next]
     degree = np.bincount(whole.sources[kept], minlength=len(alive))[alive]
-    return Product(
-        whole.frame,
-        whole.values[alive],
-        whole.accepts[alive],
-        np.cumsum([0, *degree]),
-        number[whole.next[kept]],
-        whole.move[kept],
-        whole.weight[kept],
+    return replace(
+        whole,
+        values=whole.values[alive],
+        accepts=whole.accepts[alive],
+        starts=np.cumsum([0, *degree]),
+        next=number[whole.next[kept]],
+        move=whole.move[kept],
+        weight=whole.weight[kept],
     )

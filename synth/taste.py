@@ -6,6 +6,7 @@ A sequence's weight is the product over its steps of taste and of how the step g
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ def role(op: Op, value: Value) -> Role:
     if any(len(weight.shape) > 1 for weight in op.weights(value).values()):
         return Role.LAYER
     return Role.ACTIVATION if nonlinear and keeps_shape and not op.weights(value) else Role.MOVE
+
+
+@functools.lru_cache(maxsize=65536)
+def weight(op: Op, sizes: int) -> float:
+    """How likely an op is among all: its type's taste, half of it for each choice's default, the rest for the other values."""
+    likely = op.taste
+    for field in dataclasses.fields(op):
+        choices = field.metadata.get("choices", ())
+        if len(choices) > 1:
+            likely *= 0.5 if getattr(op, field.name) == field.default else 0.5 / (len(choices) - 1)
+        if field.metadata.get("size"):
+            likely /= sizes
+    return likely
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
 class Conv(_Convolution):
     """Convolution to `features` channels, in `groups` groups."""
 
+    taste = 3.0
+
     features: int = size()
     groups: int = choice(1, among=(1, 2, 4, 8))
 
@@ -130,6 +132,8 @@ class Conv(_Convolution):
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseConv(_Convolution):
     """Convolution of every channel on its own, keeping or multiplying the number of channels."""
+
+    taste = 1.5
 
     multiplier: int = 1
 

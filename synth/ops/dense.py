@@ -15,6 +15,8 @@ from synth.op import Op, Value, Weight, size
 class Dense(Op):
     """An affine map of the feature axis to `features` features; every other axis is carried along."""
 
+    taste = 1.5
+
     features: int = size()
     use_bias: bool = True
 

@@ -39,6 +39,8 @@ class _Pool(Op):
 class AvgPool(_Pool):
     """The mean of every window; padding counts as zeros, as Flax's `avg_pool` does."""
 
+    taste = 0.3
+
     def _reduce(self, x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
         total = jax.lax.reduce_window(x, np.zeros((), x.dtype)[()], jax.lax.add, window, strides, self.padding)
         return total / float(np.prod(window))
@@ -48,6 +50,8 @@ class AvgPool(_Pool):
 class MaxPool(_Pool):
     """The largest element of every window."""
 
+    taste = 0.3
+
     def _reduce(self, x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
         return jax.lax.reduce_window(x, np.array(-np.inf, x.dtype)[()], jax.lax.max, window, strides, self.padding)
 
@@ -55,6 +59,8 @@ class MaxPool(_Pool):
 @dataclass(frozen=True, kw_only=True)
 class GlobalAvgPool(Op):
     """The mean over all spatial axes, which are dropped, or kept with size one."""
+
+    taste = 0.5
 
     keep_axes: bool = choice(False, among=(False,))
 

@@ -23,6 +23,7 @@ from synth import (
     Value,
     chain,
     infer,
+    macs,
     synthesize,
     vocabulary,
 )
@@ -227,6 +228,20 @@ def test_equal_seeds_draw_equal_programs() -> None:
     first, second = (synthesize(asked, rng=np.random.default_rng(3), count=4) for _ in range(2))
     assert isinstance(first, Found) and isinstance(second, Found)
     assert first.graphs == second.graphs
+
+
+def test_with_open_sizes_the_cheapest_is_that_of_brute_force_over_all_widths() -> None:
+    goal, widths = Value((None, 6, 6, 4)), (2, 4, 6, 8)
+    target = Target.of(chain(IMAGE, [Conv(features=8, groups=2), Relu(), Conv(features=4)]))
+    for budget in (Budget(), Budget(params=Interval(300, 350)), Budget(macs=Interval(20_000))):
+        result = synthesize(problem(target.within(budget), 3, widths=widths))
+        meeting = [
+            graph.params
+            for path in sequences(Alphabet.of(SMALL, widths), IMAGE, goal, 3)
+            if budget.distance((graph := chain(IMAGE, path)).params, macs(graph)) == 0 and target.distance(graph) == 0
+        ]
+        assert isinstance(result, Found)
+        assert result.proofs[0].params == min(meeting)
 
 
 def test_a_sized_program_keeps_the_budget() -> None:
