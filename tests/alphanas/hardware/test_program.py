@@ -1,0 +1,93 @@
+"""Laws of the flat program and of the grouping into kernels; TVM is not needed for either."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphanas.hardware.canonical import canonical
+from alphanas.hardware.kernels import ANCHORS, plan
+from alphanas.hardware.program import NotLowerable, flatten
+from tests.alphanas.hardware import cases
+
+IMAGE = cases.array(1, 8, 8, 16)
+
+
+@pytest.mark.parametrize("case", cases.cases(), ids=lambda case: case.name)
+def test_every_value_is_computed_before_it_is_read(case: cases.Case) -> None:
+    planned = plan(canonical(flatten(case.function, *case.inputs)))
+    flat = planned.flat
+    producers = {step.output: step for step in flat.steps}
+    ready = set(flat.inputs) | set(flat.constants)
+    for kernel in planned.kernels:
+        stack, seen, anchors = [kernel.output], set(), []
+        while stack:
+            slot = stack.pop()
+            if slot in seen or (slot in planned.stored and slot != kernel.output) or slot in flat.constants:
+                assert slot in seen or slot in ready
+                continue
+            seen.add(slot)
+            if producers[slot].primitive in ANCHORS:
+                anchors.append(producers[slot])
+            stack.extend(producers[slot].inputs)
+        assert anchors == ([kernel.anchor] if kernel.anchor else [])
+        ready.add(kernel.output)
+    assert ready.issuperset(flat.outputs)
+
+
+def test_constants_are_folded_and_weights_never_grow() -> None:
+    bias = cases.array(16)
+    flat = flatten(lambda x: x + jnp.broadcast_to(jnp.sqrt(jnp.abs(bias)) * 2, x.shape), IMAGE)
+    assert [step.primitive for step in flat.steps] == ["broadcast_in_dim", "add"]
+    assert max(value.size for value in flat.constants.values()) == 16
+
+
+def test_a_residual_block_is_one_kernel_a_convolution() -> None:
+    def block(x: jax.Array) -> jax.Array:
+        first = jax.nn.relu(cases.convolution(16, 16)(x) * 2.0 + cases.array(16))
+        return jax.nn.relu(cases.convolution(16, 16)(first) + x)
+
+    planned = plan(canonical(flatten(block, IMAGE)))
+    assert [kernel.anchor.primitive for kernel in planned.kernels if kernel.anchor] == ["convolve", "convolve"]
+    assert len(planned.kernels) == 2
+
+
+def test_an_activation_that_reads_its_input_twice_stays_in_the_kernel() -> None:
+    planned = plan(canonical(flatten(lambda x: jax.nn.gelu(jax.nn.silu(cases.convolution(16, 8)(x))), IMAGE)))
+    assert len(planned.kernels) == 1
+
+
+def test_a_costly_value_with_two_readers_is_computed_once() -> None:
+    def twice(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = jnp.exp(x)
+        return y.sum(-1), y.max(-1)
+
+    assert len(plan(canonical(flatten(twice, IMAGE))).kernels) == 3
+
+
+@pytest.mark.parametrize(
+    ("primitive", "function"),
+    [
+        ("scan", lambda x: jax.lax.scan(lambda carry, row: (carry + row, row), x[0], x)[0]),
+        ("while", lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x)),
+        ("top_k", lambda x: jax.lax.top_k(x, 2)[0]),
+        ("conv_general_dilated", lambda x: jax.lax.conv(x, x, (1, 1), "SAME")),
+    ],
+)
+def test_what_has_no_lowering_is_named(primitive: str, function: object) -> None:
+    with pytest.raises(NotLowerable, match=primitive) as raised:
+        canonical(flatten(function, np.ones((2, 2, 2, 2), np.float32)))  # type: ignore[arg-type]
+    assert raised.value.primitive == primitive
+
+
+def test_the_room_loads_no_tvm() -> None:
+    code = (
+        "import sys, alphanas, alphanas.hardware, alphanas.hardware.tasks, alphanas.hardware.backends, alphanas.hardware.timing;"
+        "sys.exit('tvm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,95 @@
+"""The tasks as the driver runs them: in a worker process, results and failures as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from alphanas.execution import Completed, Failed, LocalPool
+from alphanas.hardware.tasks import difference
+from alphanas.models import weights
+from synth.graph import Builder
+from synth.ops import BatchNorm, Conv, Dense, GlobalAvgPool, Relu
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalPool]:
+    with LocalPool(1, threads=1) as pool:
+        yield pool
+
+
+def payload(folder: Path, **changes: Any) -> dict[str, Any]:
+    """What the driver sends for a small network."""
+    builder = Builder((8, 8, 3))
+    x = builder(Conv(features=8), builder.input, name="conv")
+    x = builder(BatchNorm(), x, name="norm")
+    x = builder(Relu(), x, name="relu")
+    x = builder(GlobalAvgPool(), x, name="pool")
+    graph = builder.graph(builder(Dense(features=5), x, name="head"))
+    path = folder / "weights.safetensors"
+    weights.save(graph.init(jax.random.key(0)), path)
+    sent = {"graph": graph.to_json(), "weights": str(path), "backend": "tvm", "batch": 2, "trials": 0, "threads": 1}
+    return {**sent, "repeats": 10, "check": True, "repeat_ms": 1.0, **changes}
+
+
+@pytest.mark.parametrize(("backend", "schedule", "tuned"), [("tvm", "packed", True), ("xla", "default", False)])
+def test_a_measurement_says_what_was_measured(pool: LocalPool, tmp_path: Path, backend: str, schedule: str, tuned: bool) -> None:
+    result = pool.submit("alphanas.hardware.tasks:measure", payload(tmp_path, backend=backend), limit_s=90).result()
+    assert isinstance(result, Completed), result
+    found = result.value
+    stated = {"backend": backend, "schedule": schedule, "tuned": tuned, "trials": 0, "threads": 1, "batch": 2, "dtype": "float32"}
+    assert {name: found[name] for name in stated} == stated
+    assert found["repeats"] == 10
+    assert found["median_ms"] > 0
+    assert found["spread_ms"] >= 0
+    assert 0 <= found["max_error"] <= 1e-5
+
+
+def test_untimed_knobs_are_never_called_tuned(pool: LocalPool, tmp_path: Path) -> None:
+    result = pool.submit("alphanas.hardware.tasks:measure", payload(tmp_path, knob_seconds=0), limit_s=90).result()
+    assert isinstance(result, Completed), result
+    assert result.value["tuned"] is False
+
+
+def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, records=str(tmp_path / "kernels.jsonl"), batch=8)
+    built = [pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result() for _ in range(2)]
+    assert [isinstance(result, Completed) for result in built] == [True, True]
+    assert built[0].value["candidates"] > 0  # type: ignore[union-attr]
+    assert built[1].value["candidates"] == 0  # type: ignore[union-attr]
+    assert built[1].value["tuned"]  # type: ignore[union-attr]
+
+
+def test_other_threads_than_the_workers_get_a_process_of_their_own(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, threads=2, backends=["xla", "tvm", "onnxruntime"], knob_seconds=0)
+    result = pool.submit("alphanas.hardware.tasks:compare", sent, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    found = result.value["results"]
+    assert [entry["backend"] for entry in found] == ["xla", "tvm", "onnxruntime"]
+    assert [entry.get("threads") for entry in found[:2]] == [2, 2]
+
+
+def test_a_back_end_that_cannot_run_says_why(pool: LocalPool, tmp_path: Path) -> None:
+    result = pool.submit("alphanas.hardware.tasks:measure", payload(tmp_path, backend="onnxruntime"), limit_s=90).result()
+    assert isinstance(result, Failed)
+    assert result.cause == "unavailable"
+    assert "onnx" in result.message
+
+
+def test_the_doctor_tries_a_kernel(pool: LocalPool) -> None:
+    result = pool.submit("alphanas.hardware.tasks:facts", {"threads": 1}, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    assert result.value["kernel_works"]
+    assert result.value["versions"]["apache-tvm"]
+
+
+def test_a_difference_is_relative_to_the_output_and_sees_shapes_and_nans() -> None:
+    wanted = np.array([100.0, 0.0], np.float32)
+    assert difference([wanted + 1], [wanted]) == pytest.approx(0.01)
+    assert difference([wanted[:1]], [wanted]) == float("inf")
+    assert np.isnan(difference([wanted * np.nan], [wanted]))
