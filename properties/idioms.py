@@ -1,7 +1,8 @@
 """Idioms: functions that JAX inlines, recognised where they stand and put back as calls.
 
-`jax.nn.gelu` and `jax.nn.softmax` leave no call behind, only their equations. The patterns are traced from the installed JAX
-itself, so they follow its versions: an idiom is found where consecutive equations have the same primitives, wired in the same way.
+`jax.nn.gelu` and `jax.nn.softmax` leave no call behind, only their equations, and neither do Flax's norms. The patterns are traced
+with the installed JAX, so they follow its versions: an idiom is found where consecutive equations have the same primitives, wired
+in the same way.
 """
 
 from __future__ import annotations
@@ -17,21 +18,78 @@ import jax.numpy as jnp
 from properties import jaxpr
 from properties.jaxpr import Equation, Program
 
-INLINED: dict[str, Callable[..., Any]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
-    "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
-    "softmax": jax.nn.softmax,
-    "softmax_last": lambda x: jax.nn.softmax(x, axis=1),
-    "log_softmax": jax.nn.log_softmax,
-    "logsumexp": jax.nn.logsumexp,
-    "logsumexp_kept": lambda x: jax.nn.logsumexp(x, axis=1, keepdims=True),
-    "logsumexp_axis": lambda x: jax.nn.logsumexp(x, axis=1),
-}
+Function = Callable[..., Any]
+
+
+def _flax_norm(fast: bool, expand: Function, centred: bool = True) -> Function:
+    """A norm as Flax spells it: statistics over the last axis, then their reciprocal root times a scale."""
+
+    def norm(x: Any, *scale: Any) -> Any:
+        if not centred:
+            variance = jnp.square(x).mean(-1)
+            mean = jnp.zeros(x.shape[:-1], x.dtype)
+        elif fast:
+            square = jnp.square(x)
+            mean, square = x.mean(-1), square.mean(-1)
+            variance = jnp.maximum(0.0, square - jnp.square(mean))
+        else:
+            mean = x.mean(-1)
+            variance = jnp.square(x - jnp.expand_dims(mean, -1)).mean(-1)
+        mean, variance = expand(mean), expand(variance)
+        centre = x - mean
+        factor = jax.lax.rsqrt(variance + 1e-6)
+        for weight in scale:
+            factor = factor * weight.reshape(1, -1)
+        return centre * factor
+
+    return norm
+
+
+def _flax_group_norm(x: Any, *scale: Any) -> Any:
+    """As `_flax_norm`, over two groups of the last axis."""
+    groups = x.reshape(x.shape[0], x.shape[1], 2, -1)
+    square = jnp.square(groups)
+    mean, square = groups.mean((1, 3)), square.mean((1, 3))
+    variance = jnp.maximum(0.0, square - jnp.square(mean))
+    mean, variance = (jnp.repeat(each, groups.shape[-1], axis=1) for each in (mean, variance))
+    mean, variance = jnp.expand_dims(mean, 1), jnp.expand_dims(variance, 1)
+    centre = x - mean
+    factor = jax.lax.rsqrt(variance + 1e-6)
+    for weight in scale:
+        factor = factor * weight.reshape(1, 1, -1)
+    return centre * factor
+
+
+def _reshaped(x: Any) -> Any:
+    return x.reshape(*x.shape, 1)
+
+
+def _broadcast(x: Any) -> Any:
+    return jnp.expand_dims(x, -1)
+
+
+INLINED: tuple[tuple[str, Function, int], ...] = (
+    ("gelu", lambda x: jax.nn.gelu(x, approximate=True), 0),
+    ("gelu", lambda x: jax.nn.gelu(x, approximate=False), 0),
+    ("softmax", jax.nn.softmax, 0),
+    ("log_softmax", jax.nn.log_softmax, 0),
+    ("logsumexp", jax.nn.logsumexp, 0),
+    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1), 0),
+    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1, keepdims=True), 0),
+    *(
+        ("layer_norm" if centred else "rms_norm", _flax_norm(fast, expand, centred), scales)
+        for fast, centred in ((True, True), (False, True), (True, False))
+        for expand in (_reshaped, _broadcast)
+        for scales in (0, 1)
+    ),
+    *(("group_norm", _flax_group_norm, scales) for scales in (0, 1)),
+)
+"""Functions that leave no call behind: name, definition, and the number of weights that they take after the data."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """The primitives of an idiom, and what each operand reads: an earlier (step, result), the input (-1), or a constant (None)."""
+    """The primitives of an idiom, and what each operand reads: an earlier (step, result), input -1, -2 …, or a constant (None)."""
 
     name: str
     primitives: tuple[str, ...]
@@ -44,11 +102,12 @@ def patterns() -> dict[str, tuple[Pattern, ...]]:
     """The idioms by their first primitive, the longest first."""
     found: dict[tuple[Any, ...], Pattern] = {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        for name, function in INLINED.items():
-            argument = jax.ShapeDtypeStruct((2, 3), dtype)
-            program = jaxpr.program(jaxpr.trace(function, argument)[0])
+        for name, function, weights in INLINED:
+            shape = (2, 5, 4) if name == "group_norm" else (2, 4)
+            arguments = [jax.ShapeDtypeStruct(shape, dtype), *[jax.ShapeDtypeStruct((4,), dtype)] * weights]
+            program = jaxpr.program(jaxpr.trace(function, *arguments)[0])
             if len(program.equations) > 1:
-                pattern = _pattern(name.split("_")[0] if name.startswith("gelu") else name, program)
+                pattern = _pattern(name, program)
                 found.setdefault((pattern.primitives, pattern.wiring), pattern)
     table: dict[str, list[Pattern]] = {}
     for pattern in sorted(found.values(), key=lambda pattern: -len(pattern.primitives)):
@@ -59,10 +118,10 @@ def patterns() -> dict[str, tuple[Pattern, ...]]:
 def _pattern(name: str, program: Program) -> Pattern:
     made = {slot: (step, k) for step, equation in enumerate(program.equations) for k, slot in enumerate(equation.outputs)}
     wiring = tuple(
-        tuple(-1 if slot < program.input_count else made.get(slot) for slot in equation.inputs) for equation in program.equations
+        tuple(-1 - slot if slot < program.input_count else made.get(slot) for slot in equation.inputs)
+        for equation in program.equations
     )
     primitives = tuple(equation.primitive for equation in program.equations)
-    name = name.removesuffix("_last").removesuffix("_kept").removesuffix("_axis")
     return Pattern(name, primitives, wiring, made[program.outputs[0]])
 
 
@@ -114,7 +173,7 @@ def _call(program: Program, step: int, pattern: Pattern, uses: dict[int, int]) -
     equations = program.equations[step : step + length]
     if tuple(equation.primitive for equation in equations) != pattern.primitives:
         return None
-    argument = None
+    reads: dict[int, int] = {}
     for equation, wires in zip(equations, pattern.wiring, strict=True):
         if len(equation.inputs) != len(wires):
             return None
@@ -122,23 +181,25 @@ def _call(program: Program, step: int, pattern: Pattern, uses: dict[int, int]) -
             if wire is None:
                 if slot not in program.constants:
                     return None
-            elif wire == -1:
-                argument = slot if argument is None else argument
-                if slot != argument:
+            elif isinstance(wire, int):
+                if reads.setdefault(wire, slot) != slot:
                     return None
             elif equations[wire[0]].outputs[wire[1]] != slot:
                 return None
     result = equations[pattern.result[0]].outputs[pattern.result[1]]
     inner = {slot for equation in equations for slot in equation.outputs} - {result}
-    if argument is None or any(uses.get(slot, -1) >= step + length for slot in inner):
+    if inner & set(reads.values()) or any(uses.get(slot, -1) >= step + length for slot in inner):
         return None
-    return _as_call(program, pattern.name, equations, argument, result)
+    arguments = tuple([reads[wire] for wire in sorted(reads, reverse=True)])
+    return _as_call(program, pattern.name, equations, arguments, result)
 
 
-def _as_call(program: Program, name: str, equations: tuple[Equation, ...], argument: int, result: int) -> Equation:
-    number = {argument: 0}
-    constants = {}
-    types = [program.types[argument]]
+def _as_call(
+    program: Program, name: str, equations: tuple[Equation, ...], arguments: tuple[int, ...], result: int
+) -> Equation:
+    number = {slot: k for k, slot in enumerate(arguments)}
+    constants = {k: program.constants[slot] for slot, k in number.items() if slot in program.constants}
+    types = [program.types[slot] for slot in arguments]
 
     def renumber(slot: int) -> int:
         if slot not in number:
@@ -152,8 +213,6 @@ def _as_call(program: Program, name: str, equations: tuple[Equation, ...], argum
     for equation in equations:
         inputs = tuple([renumber(slot) for slot in equation.inputs])
         moved.append(replace(equation, inputs=inputs, outputs=tuple([renumber(slot) for slot in equation.outputs])))
-    body = Program(1, tuple(types), constants, tuple(moved), (number[result],))
-    first = equations[0]
-    return Equation(
-        "call", {"name": name}, (argument,), (result,), (types[0],), (program.types[result],), (body,), None, first._raw
-    )
+    body = Program(len(arguments), tuple(types), constants, tuple(moved), (number[result],))
+    given, made = tuple(types[: len(arguments)]), (program.types[result],)
+    return Equation("call", {"name": name}, arguments, (result,), given, made, (body,), None, equations[0]._raw)
