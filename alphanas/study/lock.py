@@ -13,7 +13,7 @@ from alphanas.errors import FAILED, UserError
 from alphanas.study.faults import translated
 from alphanas.study.files import LOCK
 
-PATIENCE_S = 1.0
+PATIENCE_S = 0.5
 
 
 class Lock:

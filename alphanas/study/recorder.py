@@ -217,8 +217,8 @@ def create_study(
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_strangers(folder)
     lock = Lock(folder)
+    engine = engines.writer(folder)
     try:
-        engine = engines.writer(folder)
         with translated(folder):
             _refuse_another(folder, engine, config)
             write_atomic(folder / CONFIG, config_toml)
@@ -238,6 +238,7 @@ def create_study(
                 )
         return Recorder(folder, engine, lock)
     except BaseException:
+        engine.dispose()
         lock.release()
         raise
 
@@ -251,8 +252,8 @@ def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None,
     folder = Path(folder)
     require_store(folder)
     lock = Lock(folder)
+    engine = engines.writer(folder)
     try:
-        engine = engines.writer(folder)
         check_version(folder, engine)
         with translated(folder), engine.connect() as connection:
             verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
@@ -263,6 +264,7 @@ def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None,
         _require_same(folder, study, config, fingerprint)
         return Recorder(folder, engine, lock)
     except BaseException:
+        engine.dispose()
         lock.release()
         raise
 

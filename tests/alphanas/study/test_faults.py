@@ -79,7 +79,7 @@ def test_folders_that_hold_no_study(folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(folder: Path) -> None:
-    code = "import sys; from alphanas.study import resume_study; resume_study(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    code = "import sys; from alphanas.study import resume_study\nresume_study(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()"
     writer = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
     )
@@ -154,7 +154,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             fill(recorder, range(done - 1, done + 3))
         assert len(open_study(disk / "run").candidates()) == done + 3
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture
