@@ -19,6 +19,7 @@ output axis; 0: depends on no position of the input axis, 1: on one, 2: on many,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inspect`."""
     add_model(parser)
+    parser.add_argument("--nodes", action="store_true", help="list the nodes too, by the names that `synth --region` takes")
     add_json(parser)
 
 
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [_row("whole", facts, len(graph.nodes)), *(_row(block["name"], block, len(block["ops"])) for block in facts["blocks"])]
     columns = ("block", "output", "parameters", "MACs", "depth", "mixing", "ops")
     print_table(columns, rows, right=("parameters", "MACs", "depth", "ops"))
+    if arguments.nodes:
+        print(f"\n{graph}")
     if facts["unknown"]:
         print(f"taken as mixing everything, because no rule is known: {', '.join(facts['unknown'])}")
     return 0
@@ -44,7 +47,8 @@ def inspect_graph(graph: Graph, *, batch: int = 1) -> dict[str, Any]:
     blocks = []
     for name, members in blocks_of(graph).items():
         piece = subgraph(graph, members)
-        blocks.append({"name": name, "ops": [str(node.op) for node in piece.nodes], **properties_of(piece, batch=batch)})
+        ops = [str(node.op) for node in piece.nodes]
+        blocks.append({"name": name, "nodes": list(members), "ops": ops, **properties_of(piece, batch=batch)})
     return {**properties_of(graph, batch=batch), "blocks": blocks}
 
 

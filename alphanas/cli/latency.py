@@ -19,8 +19,8 @@ BACKENDS = ("tvm", "xla", "onnxruntime")
 
 HELP = """measure how long one call takes on this machine, by back end
 
-Each back end runs in a process of its own with a time limit. The batch is the first number of --input. A latency is untuned
-unless --trials says otherwise, and says so."""
+The back ends take turns in one worker process with a time limit, so that they meet the same conditions. The batch is the
+first number of --input. A latency is untuned unless --trials says otherwise, and says so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,57 +64,56 @@ def run(arguments: argparse.Namespace) -> int:
 
     graph, variables = load_model(arguments)
     measurements = _measure(graph, variables, arguments)
-    failed = any("failed" in one for one in measurements)
+    failed = [one for one in measurements if "failure" in one]
     if arguments.json:
         head = {"model": arguments.model, "input": list(arguments.input), "params": graph.params, "macs": macs(graph)}
         print_json({**head, "measurements": measurements})
         return FAILED if failed else 0
-    columns = ("back end", "median", "spread", "schedule", "trials", "threads", "batch", "dtype", "largest error")
-    print_table(columns, [_row(one) for one in measurements], right=("median", "spread"))
-    for one in measurements:
-        if "failed" in one:
-            print(f"{one['backend']}: {one['failed']}: {one['message'].strip().splitlines()[0] if one['message'].strip() else ''}")
+    columns = ("back end", "median", "schedule", "trials", "threads", "batch", "dtype", "largest error")
+    print_table(columns, [_row(one) for one in measurements], right=("median",))
+    for one in failed:
+        print(f"{one['backend']}: {one['failure']}: {(one['message'].strip().splitlines() or ['no message'])[0]}")
     return FAILED if failed else 0
 
 
 def _measure(graph: Graph, variables: Variables | None, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
     import jax
 
     from alphanas.execution import Completed, LocalPool
     from alphanas.models import weights
 
-    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, LocalPool(workers=1, threads=arguments.threads) as pool:
         path = Path(folder) / "weights.safetensors"
         weights.save(variables if variables is not None else graph.init(jax.random.key(0)), path)
-        for backend in arguments.backends:
-            payload = {
-                "graph": graph.to_json(),
-                "weights": str(path),
-                "backend": backend,
-                "batch": arguments.input[0],
-                "trials": arguments.trials if backend == "tvm" else 0,
-                "threads": arguments.threads,
-                "repeats": arguments.repeats,
-                "check": True,
-            }
-            match pool.submit("alphanas.hardware.tasks:measure", payload, limit_s=arguments.time_limit).result():
-                case Completed(value=value):
-                    found.append({"backend": backend, **value})
-                case failure:
-                    found.append({"backend": backend, "failed": failure.cause, "message": failure.message})
-    return found
+        payload = {
+            "graph": graph.to_json(),
+            "weights": str(path),
+            "batch": arguments.input[0],
+            "trials": arguments.trials,
+            "threads": arguments.threads,
+            "repeats": arguments.repeats,
+            "check": True,
+        }
+
+        def compare(backends: tuple[str, ...]) -> list[dict[str, Any]]:
+            limit = arguments.time_limit * len(backends)
+            result = pool.submit("alphanas.hardware.tasks:compare", {**payload, "backends": list(backends)}, limit_s=limit).result()
+            if isinstance(result, Completed):
+                return list(result.value["results"])
+            if len(backends) > 1:
+                return [one for backend in backends for one in compare((backend,))]
+            return [{"backend": backends[0], "failure": result.cause, "message": result.message}]
+
+        return compare(arguments.backends)
 
 
 def _row(one: dict[str, Any]) -> tuple[Any, ...]:
-    if "failed" in one:
-        return (one["backend"], *[None] * 8)
+    from alphanas.report.markup import latency_text
+
+    if "failure" in one:
+        return (one["backend"], None, *[""] * 6)
     tuned = "tuned" if one.get("tuned") else "untuned"
-    return (
-        one["backend"],
-        f"{one['median_ms']:.4g} ms",
-        f"± {one['spread_ms']:.2g} ms",
-        f"{one.get('schedule')}, {tuned}",
-        *(one.get(name) for name in ("trials", "threads", "batch", "dtype")),
-        None if one.get("max_error") is None else f"{one['max_error']:.1e}",
-    )
+    error = None if one.get("max_error") is None else f"{one['max_error']:.1e}"
+    conditions = [one.get(name) for name in ("trials", "threads", "batch", "dtype")]
+    return (one["backend"], latency_text(one, digits=4), f"{one.get('schedule')}, {tuned}", *conditions, error)

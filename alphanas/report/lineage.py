@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alphanas.study import Candidate, Study
     from synth import Graph
 
-KNOWN = frozenset({"region", "changes"})
+KNOWN = frozenset({"region", "changes", "parent", "kind", "method", "seconds", "cause", "message"})
 
 
 def story(study: Study) -> str:
@@ -45,9 +45,10 @@ def _step(parent: Candidate, child: Candidate) -> str:
     if not isinstance(before, str) and not isinstance(after, str):
         program = f"<pre>{_program(before, old)}</pre><div class='arrow'>→</div><pre>{_program(after, new)}</pre>"
         swap = f'<div class="swap">{program}</div>'
+    kind = f" · {html.escape(str(child.proposal['kind']))}" if child.proposal.get("kind") else ""
     method = f" · synthesized by the {html.escape(child.method)} method" if child.method else ""
     took = f" in {child.seconds:.2f} s" if child.seconds is not None and child.method else ""
-    detail = f'<span class="soft">generation {child.generation}{method}{took}</span>'
+    detail = f'<span class="soft">generation {child.generation}{kind}{method}{took}</span>'
     return (
         f'<div class="step"><h3>#{parent.id} → #{child.id} {detail}</h3>'
         f"{where}{properties}{swap}<p>{_effect(parent, child)}</p>{_others(child.proposal)}</div>"

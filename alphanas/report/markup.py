@@ -69,8 +69,8 @@ def accuracy_text(accuracy: Mapping[str, Any] | None) -> str | None:
     return f"{100 * accuracy['mean']:.2f} %{spread}"
 
 
-def latency_text(latency: Mapping[str, Any] | None) -> str | None:
-    """Median and spread of a latency, of summary.json or of an outcome."""
+def latency_text(latency: Mapping[str, Any] | None, *, digits: int = 3) -> str | None:
+    """Median and spread of a latency, of summary.json or of an outcome; `digits` significant ones in the median."""
     if latency is None:
         return None
     median = latency.get("median", latency.get("median_ms"))
@@ -78,15 +78,15 @@ def latency_text(latency: Mapping[str, Any] | None) -> str | None:
     if median is None:
         return None
     scale, unit = (1000, "µs") if median < 0.1 else (1, "ms")
-    digits = max(0, 2 - math.floor(math.log10(scale * median))) if median > 0 else 0
-    shown = f"{scale * median:.{digits}f}"
-    return f"{shown} {unit}" if spread is None else f"{shown} ± {scale * spread:.{digits}f} {unit}"
+    places = max(0, digits - 1 - math.floor(math.log10(scale * median))) if median > 0 else 0
+    shown = f"{scale * median:.{places}f}"
+    return f"{shown} {unit}" if spread is None else f"{shown} ± {scale * spread:.{places}f} {unit}"
 
 
 def conditions_text(latency: Mapping[str, Any]) -> str:
     """What a latency was measured on: back end, tuned or not, trials, threads, batch, dtype."""
     trials = latency.get("trials")
-    tuned = f"tuned, {trials} trials" if latency.get("tuned") else "untuned"
+    tuned = "untuned" if not latency.get("tuned") else f"tuned, {trials} trials" if trials else "tuned"
     schedule = latency.get("schedule")
     parts = [latency.get("backend"), f"{schedule} schedule" if schedule and schedule != "default" else None, tuned]
     parts += [f"{latency['threads']} threads" if latency.get("threads") else None]

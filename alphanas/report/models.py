@@ -66,7 +66,7 @@ def latencies(models: tuple[Candidate, ...]) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for name in names:
         values = [table.get(name) for table in measured]
-        cells = [latency_text(value) for value in values]
+        cells = [latency_text(value, digits=4) for value in values]
         medians = [None if value is None else value.get("median_ms") for value in values]
         change = [ratio_text(medians[0], medians[1], less="faster", more="slower") or ""] if len(models) > 1 else []
         rows.append((Markup(f"latency<br><span class='soft'>{html.escape(name)}</span>"), *cells, *change))

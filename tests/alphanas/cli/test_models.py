@@ -1,0 +1,119 @@
+"""`inspect`, `synth`, `latency` and `doctor`: the forms of their JSON, and that their figures are those of the library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from alphanas.cli import doctor, main
+from alphanas.cli.inspect import blocks_of, inspect_graph, subgraph
+from alphanas.models import zoo
+from synth import Graph, span
+from synth.analysis import infer, macs, verify
+
+MODEL = ["zoo:resnet8", "--input", "1,8,8,1"]
+KEYS = {"output_shape", "params", "macs", "depth", "mixing"}
+
+
+def output(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> Any:
+    assert main([*words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_inspect_prints_what_the_whole_jaxpr_says(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output(["inspect", *MODEL], capsys)
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    checked = verify(graph)
+    assert facts["output_shape"] == [1, 10]
+    assert (facts["params"], facts["macs"]) == (graph.params, macs(graph))
+    assert facts["depth"] == checked.depth[0, 0]
+    assert facts["mixing"] == checked.mixing[0, 0].matrix.tolist()
+    assert {*KEYS, "blocks"} <= facts.keys()
+    assert all({"name", "ops", *KEYS} <= block.keys() for block in facts["blocks"])
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit_nano", "mobilenet_nano", "mlp"])
+def test_blocks_part_the_nodes_and_their_parameters(name: str) -> None:
+    shape = (64,) if name == "mlp" else (16, 16, 3)
+    graph = zoo.build(name, input_shape=shape, num_classes=10)
+    facts = inspect_graph(graph, batch=4)
+    assert sorted(node for block in facts["blocks"] for node in block["nodes"]) == sorted(graph.by_name)
+    assert sum(block["params"] for block in facts["blocks"]) == graph.params
+    assert sum(block["macs"] for block in facts["blocks"]) == macs(graph)
+    assert facts["output_shape"] == [4, 10]
+
+
+def test_a_block_is_a_dotted_prefix_of_two_parts_at_most() -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    for block, members in blocks_of(graph).items():
+        assert all(member == block or member.startswith(f"{block}.") for member in members)
+        assert block.count(".") <= 1
+
+
+def test_a_piece_of_a_graph_that_is_a_region_is_the_region() -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    region = span(graph, "stage1.block1.conv1", "stage1.block1.conv2")
+    piece = subgraph(graph, tuple(node.name for node in region.nodes))
+    assert piece.hash == region.subgraph().hash
+    assert infer(piece) == infer(region.subgraph())
+
+
+def test_tables_are_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", *MODEL, "--nodes"]) == 0
+    text = capsys.readouterr().out
+    assert "stage1.block1" in text and "stage1.block1.conv1" in text and "77,754" in text
+
+
+REGION = ["synth", *MODEL, "--region", "stage1.block1.conv1..stage1.block1.conv2"]
+
+
+def test_synth_prints_programs_that_fit_the_region_and_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output([*REGION, "--max-params", "2000", "--min-params", "100", "--count", "2"], capsys)
+    assert facts["status"] == "found" and 1 <= len(facts["programs"]) <= 2
+    assert facts["region"]["params"] == 4640
+    for program in facts["programs"]:
+        graph = Graph.from_json(program["graph"])
+        assert graph.params == program["params"] and 100 <= graph.params <= 2000
+        assert graph.values[graph.outputs[0]].shape == (None, 8, 8, 16)
+        assert verify(graph).depth[0, 0] >= 3
+        assert program["distance"] == 0
+
+
+def test_synth_says_which_wishes_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output([*REGION, "--depth", "40"], capsys, code=1)
+    assert facts["status"] == "infeasible" and any("depth" in wish for wish in facts["core"])
+
+
+def test_equal_seeds_draw_equal_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (output([*REGION, "--count", "2", "--seed", "5"], capsys) for _ in range(2))
+    assert first["programs"] == second["programs"]
+
+
+@pytest.mark.slow
+def test_latency_names_its_conditions(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output(["latency", *MODEL, "--backends", "tvm,xla", "--threads", "2", "--repeats", "3"], capsys)
+    for one, backend in zip(facts["measurements"], ("tvm", "xla"), strict=True):
+        assert one["backend"] == backend and one["median_ms"] > 0 and one["threads"] == 2 and one["batch"] == 1
+        assert {"tuned", "trials", "spread_ms", "dtype", "max_error"} <= one.keys()
+
+
+def test_doctor_isolates_what_crashes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def checks(limit: float) -> Any:
+        yield doctor._isolated("crash", "os:abort", {}, limit)
+        yield doctor._package("json", "json", limit, needed=False)
+        yield doctor._machine()
+
+    monkeypatch.setattr(doctor, "run_checks", checks)
+    facts = output(["doctor", "--time-limit", "30s"], capsys, code=1)
+    crash, missing, machine = facts["checks"]
+    assert crash["status"] == "failed" and not facts["ok"]
+    assert missing["status"] == "missing" and not missing["needed"]
+    assert machine["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_doctor_is_content_with_a_complete_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output(["doctor"], capsys)
+    assert facts["ok"] and {"jax compiles", "synthesis", "tvm compiles and runs"} <= {check["name"] for check in facts["checks"]}

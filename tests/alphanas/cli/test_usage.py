@@ -1,0 +1,122 @@
+"""Usage: help of every verb, exit codes, one clear line for every mistake, and nothing heavy loaded before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alphanas.cli import main
+from alphanas.cli.main import VERBS
+from alphanas.errors import FAILED, UserError
+
+HEAVY = ("jax", "tvm", "flax", "z3", "optax", "sklearn", "sqlalchemy", "rich")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_its_arguments(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: alphanas {verb}")
+    assert "--json" in text and "--debug" in text
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n    {verb} " in text for verb in VERBS)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = f"import sys; from alphanas.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_module_runs_and_passes_its_exit_code_on() -> None:
+    done = subprocess.run([sys.executable, "-m", "alphanas", "report", "/nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+MISTAKES = {
+    "unknown verb": (["serch"], "did you mean 'search'?"),
+    "no config": (["search"], "CONFIG"),
+    "config that is not there": (["search", "nowhere.toml"], "no such file"),
+    "workers below one": (["search", "x.toml", "--workers", "0"], "--workers"),
+    "seed that is no number": (["search", "x.toml", "--seed", "one"], "--seed"),
+    "run folder that is not there": (["report", "nowhere"], "nowhere"),
+    "nothing to resume": (["resume", "nowhere"], "nowhere"),
+    "no input shape": (["inspect", "zoo:resnet8"], "--input"),
+    "input that is no shape": (["inspect", "zoo:resnet8", "--input", "8"], "1,32,32,3"),
+    "unknown model of the zoo": (["inspect", "zoo:resnet9", "--input", "1,8,8,1"], "did you mean 'resnet"),
+    "input that the model does not fit": (["inspect", "zoo:resnet8", "--input", "1,8"], "shape"),
+    "region of unknown nodes": (
+        ["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "stem.con..head"],
+        "did you mean 'stem.conv'?",
+    ),
+    "region without a path": (["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "head..stem.conv"], "no path"),
+    "unknown procedure": (
+        ["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "head", "--method", "exat"],
+        "did you mean 'exact'?",
+    ),
+    "budget that is empty": (
+        ["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "head", "--min-params", "9", "--max-params", "3"],
+        "--min-params",
+    ),
+    "unknown back end": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--backends", "tmv"], "did you mean 'tvm'?"),
+    "unknown form": (["export", "nowhere", "--format", "onx", "--out", "x"], "onnx"),
+    "time that is none": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--time-limit", "soon"], "90s"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(
+    mistake: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, says = MISTAKES[mistake]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1 and says in shown.err and "Traceback" not in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_faults_of_a_config_are_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text('time_limt = "5m"\n[training]\nepochs = -1\n')
+    assert main(["search", str(config), "--set", "search.generatoin=4"]) == 2
+    text = capsys.readouterr().err
+    assert "time_limit" in text and "training.epochs" in text and "search.generation" in text and "Traceback" not in text
+
+
+def test_a_bug_is_one_line_and_exit_code_1_and_debug_shows_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: object) -> int:
+        raise RuntimeError("a\nb")
+
+    monkeypatch.setattr(VERBS["doctor"], "run", broken)
+    assert main(["doctor"]) == FAILED
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1 and "RuntimeError: a b" in text and "--debug" in text
+    for words in (["doctor", "--debug"], ["--debug", "doctor"]):
+        with pytest.raises(RuntimeError):
+            main(words)
+
+
+def test_the_exit_code_of_a_user_error_is_kept(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(arguments: object) -> int:
+        raise UserError("disk", saw="full", exit_code=FAILED)
+
+    monkeypatch.setattr(VERBS["doctor"], "run", full)
+    assert main(["doctor"]) == FAILED
+    assert capsys.readouterr().err == "alphanas: disk: full\n"
+
+
+def test_no_verb_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().err
