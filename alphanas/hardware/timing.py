@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,20 +48,27 @@ def interleaved(
 
     A run must return when its result is ready. At least 10 repeats of at least 20 ms, unless asked for otherwise.
     """
+    if not runs:
+        return {}
     numbers = {name: _number(run, repeat_s) for name, run in runs.items()}
     best: dict[str, Latency] = {}
     for attempt in range(1, ATTEMPTS + 1):
-        waiting = [name for name in runs if name not in best or not best[name].steady]
-        samples: dict[str, list[float]] = {name: [] for name in waiting}
+        samples: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
-            for name in waiting:
+            for name in runs:
                 samples[name].append(_repeat(runs[name], numbers[name]))
-        for name in waiting:
-            found = Latency(tuple(samples[name]), numbers[name], attempt)
-            if name not in best or found.spread / found.median < best[name].spread / best[name].median:
-                best[name] = found
-            best[name] = Latency(best[name].samples, numbers[name], attempt)
+        found = {name: Latency(tuple(samples[name]), numbers[name]) for name in runs}
+        # All are taken from one attempt: from different ones they would have met different disturbances.
+        if not best or _worst(found) < _worst(best):
+            best = found
+        best = {name: dataclasses.replace(latency, attempts=attempt) for name, latency in best.items()}
+        if all(latency.steady for latency in best.values()):
+            break
     return best
+
+
+def _worst(latencies: Mapping[str, Latency]) -> float:
+    return max(latency.spread / latency.median for latency in latencies.values())
 
 
 def _number(run: Callable[[], object], repeat_s: float) -> int:

@@ -2,7 +2,7 @@
 
     python -m experiments.bench.latency --models resnet8@8,8,1 resnet8@32,32,3 --backends tvm,xla --threads 2
 
-Every figure names back end, schedule, threads, batch and dtype; ratios are of medians, with a 95% bootstrap interval over the repeats.
+Every figure names back end, schedule, threads, batch and dtype; ratios are of medians, with a 95% bootstrap interval over repeats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         facts = pool.submit("alphanas.hardware.tasks:facts", {"threads": options.threads}).result()
         rows = [_row(pool, model, options) for model in options.models]
     environment = facts.value if isinstance(facts, Completed) else {"failure": facts.cause}
-    print(json.dumps({"command": sys.argv[1:], "python": platform.python_version(), "machine": environment, "models": rows}, indent=2))
+    report = {"command": sys.argv[1:], "python": platform.python_version(), "machine": environment, "models": rows}
+    print(json.dumps(report, indent=2))
     return 0 if all("failure" not in row for row in rows) else 1
 
 
