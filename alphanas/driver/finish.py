@@ -13,8 +13,10 @@ from alphanas.driver.run import SEED, Run
 from alphanas.execution import LocalPool
 from alphanas.study import Candidate, write_atomic
 
+MEASURE_SHARE = 0.15
+"""Share of the time limit that full training leaves for measuring latency."""
 EXPORT_SHARE = 0.03
-"""Share of the time limit that exports and the report may need after everything else."""
+"""Share of the time limit that everything before leaves for exports and the report."""
 
 
 def finish(run: Run) -> None:
@@ -23,7 +25,7 @@ def finish(run: Run) -> None:
     run.stage = "training the seed and the finalists"
     everyone = [run.recorder.study.seed(), *chosen]
     seeds = range(run.config.finish.seeds)
-    _run(run, iter([_full(run, candidate, seed) for seed in seeds for candidate in everyone]))
+    _run(run, iter([_full(run, candidate, seed) for seed in seeds for candidate in everyone]), reserve=_reserve(run))
     best = _decide(run, chosen)
     run.stage = "testing"
     trained = [candidate for candidate in everyone if candidate.outcomes("full")]
@@ -118,7 +120,8 @@ def _affordable(run: Run) -> int:
         return run.config.finish.finalists
     training = run.config.training
     one = outcome.values["seconds"] * training.epochs / training.short_epochs * run.config.finish.seeds
-    return max(1, int(0.8 * run.time_left * run.config.workers / one) - 1)
+    time_left = run.time_left - _reserve(run) * run.config.time_limit
+    return max(1, int(0.9 * time_left * run.config.workers / one) - 1)
 
 
 def _slack(run: Run, seed: Point) -> float:
@@ -153,9 +156,12 @@ def _accuracies(candidate: Candidate) -> dict[str, float]:
     return {outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok}
 
 
-def _run(run: Run, flows: Iterator[Flow]) -> None:
-    reserve = run.config.time_limit * EXPORT_SHARE
-    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < reserve, on_change=run.tell)
+def _run(run: Run, flows: Iterator[Flow], *, reserve: float = EXPORT_SHARE) -> None:
+    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < run.config.time_limit * reserve, on_change=run.tell)
+
+
+def _reserve(run: Run) -> float:
+    return EXPORT_SHARE + (MEASURE_SHARE if run.config.hardware.backends else 0.0)
 
 
 def _full(run: Run, candidate: Candidate, seed: int) -> Flow:
