@@ -16,8 +16,8 @@ Causes of `Failed`: "crashed" (signal, exit), "timeout" (wall limit), "out_of_me
 RESOURCE_EXHAUSTED), "error" (a Python exception), "bad_input" (a `UserError`), "cancelled", or what a task says by raising
 `TaskFailure(cause, message)`. `log_tail` is the end of what the worker printed, native code included, and the traceback.
 
-Tasks are begun in the order they were submitted. A worker that was lost is replaced. Workers, and whatever they started, end when
-the pool is closed and when their parent dies, even by SIGKILL.
+Tasks are begun in the order they were submitted. A worker that was lost is replaced; a task that it had not begun is given to the
+next. Workers, and whatever they started, end when the pool is closed and when their parent dies, even by SIGKILL.
 """
 
 from alphanas.execution.local import Handle, LocalPool

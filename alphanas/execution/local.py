@@ -20,6 +20,8 @@ from alphanas.execution.results import Failed, Result
 from alphanas.execution.threads import thread_environment
 
 RECYCLE_BYTES = 1536 << 20
+# A worker may be lost before it begins the task it was handed: killed while idle, no memory to start. That is not the task's doing.
+ATTEMPTS = 3
 
 
 class Handle:
@@ -150,29 +152,37 @@ class LocalPool:
         """One thread a worker: it starts the process, hands it tasks, and replaces it when it is lost."""
         process: WorkerProcess | None = None
         while (handle := self._queue.get()) is not None:
-            if self._unwanted(handle):
-                handle.settle(_cancelled())
-                continue
-            started = time.monotonic()
-            try:
-                if process is None or not process.alive():
-                    self._retire(process)
-                    process = self._start()
-                result = process.run(
-                    handle.request,
-                    limit_s=handle.limit_s,
-                    memory_limit=self._memory_limit,
-                    cancelled=partial(self._unwanted, handle),
-                )
-            except OSError as error:
-                result = Failed("crashed", f"no worker could be started or reached: {error}", "", time.monotonic() - started)
-                self._retire(process)
-                process = None
-            if process is not None and (not process.alive() or process.resident() > self._recycle_bytes):
-                self._retire(process)
-                process = None
+            for _ in range(ATTEMPTS):
+                process, result, begun = self._attempt(process, handle)
+                lost = isinstance(result, Failed) and result.cause == "crashed"
+                if begun or not lost:
+                    break
             handle.settle(result)
         self._retire(process)
+
+    def _attempt(self, process: WorkerProcess | None, handle: Handle) -> tuple[WorkerProcess | None, Result, bool]:
+        """(the worker if it can go on, the result, whether the task was begun)."""
+        if self._unwanted(handle):
+            return process, _cancelled(), False
+        started = time.monotonic()
+        try:
+            if process is None or not process.alive():
+                self._retire(process)
+                process = self._start()
+            result = process.run(
+                handle.request,
+                limit_s=handle.limit_s,
+                memory_limit=self._memory_limit,
+                cancelled=partial(self._unwanted, handle),
+            )
+        except OSError as error:
+            self._retire(process)
+            return None, Failed("crashed", f"no worker could be started: {error}", "", time.monotonic() - started), False
+        begun = process.begun
+        if process.alive() and process.resident() <= self._recycle_bytes:
+            return process, result, begun
+        self._retire(process)
+        return None, result, begun
 
     def _unwanted(self, handle: Handle) -> bool:
         return handle.cancelled or self._closed

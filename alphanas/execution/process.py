@@ -18,7 +18,7 @@ from alphanas.execution.results import Completed, Failed, Result
 
 TAIL_BYTES = 16_384
 POLL_S = 0.2
-FAREWELL_S = 2.0
+FAREWELL_S = 1.0
 BOOT = "import sys; from alphanas.execution.worker import main; main(*map(int, sys.argv[1:]))"
 
 
@@ -49,6 +49,8 @@ class WorkerProcess:
             for descriptor in theirs:
                 os.close(descriptor)
         self.pid = self._process.pid
+        self.begun = False
+        """Whether the last task that it was handed was begun: what happened before that is not the task's doing."""
         self._buffer = bytearray()
         self._tail = bytearray()
         self._selector = selectors.DefaultSelector()
@@ -60,6 +62,7 @@ class WorkerProcess:
         started = time.monotonic()
         self._drain_log()
         self._tail.clear()
+        self.begun = False
         try:
             frames.write(self._requests, request)
         except BrokenPipeError:
@@ -84,10 +87,11 @@ class WorkerProcess:
             if not block:
                 return self._crashed(started)
             self._buffer += block
-            reply = frames.decode(self._buffer)
-            if reply is not None:
-                self._drain_log()
-                return _result(reply, self._log_tail())
+            while (reply := frames.decode(self._buffer)) is not None:
+                if "begun" not in reply:
+                    self._drain_log()
+                    return _result(reply, self._log_tail())
+                self.begun = True
 
     def resident(self) -> int:
         """Bytes of memory that the process holds now; 0 where the system does not tell."""

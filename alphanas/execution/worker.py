@@ -14,12 +14,14 @@ from typing import Any
 from alphanas.execution import frames
 
 PR_SET_PDEATHSIG = 1
+BEGUN = frames.encode({"begun": True})
 
 
 def main(requests: int, replies: int, parent: int) -> None:
     """Runs tasks from one pipe and answers on another."""
     _die_with(parent)
     while (request := frames.read(requests)) is not None:
+        frames.write(replies, BEGUN)
         frames.write(replies, _answer(request["task"], request["payload"]))
 
 

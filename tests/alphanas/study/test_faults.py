@@ -79,7 +79,13 @@ def test_folders_that_hold_no_study(folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(folder: Path) -> None:
-    code = "import sys; from alphanas.study import resume_study\nresume_study(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()"
+    code = """
+import sys
+from alphanas.study import resume_study
+recorder = resume_study(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
     writer = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
     )

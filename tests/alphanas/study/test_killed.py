@@ -79,7 +79,7 @@ def die_often(folder: Path, times: int, seed: int) -> None:
 
 
 def test_nothing_committed_is_lost(tmp_path: Path) -> None:
-    die_often(tmp_path / "run", 6, seed=1)
+    die_often(tmp_path / "run", 4, seed=1)
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_death_while_the_study_is_being_made(tmp_path: Path) -> None:
     started = time.monotonic()
     live_and_die(tmp_path / "whole", 0.0)
     whole = time.monotonic() - started
-    for number in range(4):
+    for number in range(2):
         folder = tmp_path / f"run{number}"
         writer = subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], stdout=subprocess.DEVNULL, env=environment)
         time.sleep(whole * chance.uniform(0.7, 1.1))
