@@ -20,7 +20,7 @@ def overview(study: Study, counts: Mapping[str, Any]) -> str:
     known = [name for name in FUNNEL if name in counts]
     largest = max([counts[name] for name in known] or [0])
     rows = [(name, counts[name], _bar(counts[name], largest)) for name in known]
-    funnel = table(("candidates", "", ""), rows, numbers=("",))
+    funnel = table(("candidates", "count", ""), rows, numbers=("count",))
     return funnel + failures(study)
 
 

@@ -40,7 +40,7 @@ def report_html(study: Study) -> str:
         section("How the best came about", lineage.story(study)),
         section("Finalists", finalists(study)),
         section("Baselines at equal budget", baselines(study)),
-        section("What did not work", failures.overview(study, summary["counts"])),
+        section("Outcomes and failures", failures.overview(study, summary["counts"])),
         section("Environment and config", environment(study, summary)),
     )
     style = resources.files("alphanas.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -70,7 +70,8 @@ def headline(study: Study, summary: Mapping[str, Any]) -> str:
         else ""
     )
     seed, best = summary["seed"], summary["best"]
-    cards = _cards(seed, best) if seed and best else ""
+    tolerance = float(config.get("finish", {}).get("tolerance", 0.0))
+    cards = _cards(seed, best, tolerance) if seed and best else ""
     return (
         f"<header><h1>{html.escape(_claim(seed, best, str(status)))}</h1>"
         f'<p class="soft">{html.escape(intro)}{resume}</p>{cards}</header>'
@@ -92,40 +93,40 @@ def _claim(seed: Mapping[str, Any] | None, best: Mapping[str, Any] | None, statu
     return ", ".join(parts)
 
 
-def _cards(seed: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+def _cards(seed: Mapping[str, Any], best: Mapping[str, Any], tolerance: float) -> str:
     ours, theirs = best["latency_ms"], seed["latency_ms"]
     alike = ours and theirs and all(ours.get(key) == theirs.get(key) for key in models.CONDITIONS)
     times = ratio_text(theirs["median"], ours["median"], less="faster", more="slower") if alike else None
     cards = (
         ("Parameters", best["params"], seed["params"], ratio_text(seed["params"], best["params"], less="fewer", more="more"), ""),
         ("Multiply-adds", best["macs"], seed["macs"], ratio_text(seed["macs"], best["macs"], less="fewer", more="more"), ""),
-        ("Test accuracy", *_accuracies(seed, best)),
+        ("Test accuracy", *_accuracies(seed, best, tolerance)),
         ("Latency", _median(ours), _median(theirs), times, conditions_text(ours) if ours else ""),
     )
-    return f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>'
+    return f'<div class="cards">{"".join(_card(*card, is_seed=best["id"] == seed["id"]) for card in cards)}</div>'
 
 
-def _accuracies(seed: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[Any, Any, Markup | None, str]:
+def _accuracies(seed: Mapping[str, Any], best: Mapping[str, Any], tolerance: float) -> tuple[Any, Any, Markup | None, str]:
     after, before = best["accuracy"], seed["accuracy"]
     if after is None or before is None:
         return after and percent(after["mean"]), before and percent(before["mean"]), None, ""
     gain = after["mean"] - before["mean"]
-    change = Markup(f'<span class="{"better" if gain >= 0 else "worse"}">{points(gain)}</span>')
+    kind = "better" if gain >= 0 else "worse" if gain < -tolerance else ""
     count = len(after["per_seed"])
-    return percent(after["mean"]), percent(before["mean"]), change, f"mean of {count} training seed{'s' if count > 1 else ''}"
+    note = f"mean of {count} training seed{'s' if count > 1 else ''}"
+    return percent(after["mean"]), percent(before["mean"]), Markup(f'<span class="{kind}">{points(gain)}</span>'), note
 
 
 def _median(latency: Mapping[str, Any] | None) -> str | None:
     return latency_text(None if latency is None else {"median": latency["median"]})
 
 
-def _card(name: str, best: Any, seed: Any, change: Markup | None, note: str) -> str:
+def _card(name: str, best: Any, seed: Any, change: Markup | None, note: str, *, is_seed: bool) -> str:
     detail = f"{markup(change)} · " if change else ""
+    compared = "" if is_seed else f'<div class="was">{detail}seed {markup(seed)}</div>'
     notes = f'<div class="was">{html.escape(note)}</div>' if note else ""
-    return (
-        f'<div class="card"><div class="name">{html.escape(name)}</div><div class="big">{markup(best)}</div>'
-        f'<div class="was">{detail}seed {markup(seed)}</div>{notes}</div>'
-    )
+    title = f"{name} of the seed" if is_seed else name
+    return f'<div class="card"><div class="name">{html.escape(title)}</div><div class="big">{markup(best)}</div>{compared}{notes}</div>'
 
 
 def candidates(study: Study) -> str:
@@ -178,12 +179,14 @@ def finalists(study: Study) -> str:
             (f"#{one.id}" + (" seed" if one.id == 0 else " best" if one.id == best.id else ""), one.params, one.macs, *cells)
         )
     columns = ("candidate", "parameters", "MACs", "validation accuracy", "test accuracy", "latency")
+    conditions = dict.fromkeys(conditions_text(facts) for one in chosen if (facts := one.summary()["latency_ms"]))
+    caption = f"latency: {'; '.join(conditions)}" if conditions else ""
     tinted = [index for index, row in enumerate(rows) if row[0] == f"#{best.id} best"]
     note = (
         "<p>All were trained in full with the seed's recipe and the same training seeds. The choice among them used the validation "
         "part; the test part was looked at once, afterwards.</p>"
     )
-    return note + table(columns, rows, numbers=columns[1:3], best=tinted)
+    return note + table(columns, rows, numbers=columns[1:3], best=tinted, caption=caption)
 
 
 def baselines(study: Study) -> str:

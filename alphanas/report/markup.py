@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 NOT_MEASURED = '<span class="none">not measured</span>'
@@ -58,6 +59,11 @@ def table(
 def percent(value: float | None) -> str | None:
     """A share as percent with two digits."""
     return None if value is None else f"{100 * value:.2f} %"
+
+
+def over_seeds(accuracies: Sequence[float]) -> dict[str, Any] | None:
+    """Accuracies of several training seeds, as summary.json has them; None for none."""
+    return {"mean": fmean(accuracies), "per_seed": list(accuracies)} if accuracies else None
 
 
 def accuracy_text(accuracy: Mapping[str, Any] | None) -> str | None:

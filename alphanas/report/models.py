@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from alphanas.errors import UserError
-from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, points, ratio_text, table
+from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, over_seeds, points, ratio_text, table
 
 if TYPE_CHECKING:
     from alphanas.study import Candidate, Study
@@ -47,8 +47,9 @@ def figures(models: tuple[Candidate, ...]) -> str:
     rows.append(
         ("test accuracy", *[accuracy_text(fact["accuracy"]) for fact in facts], *([_gain(facts)] if len(facts) > 1 else []))
     )
-    validation = [accuracy_text(fact["validation_accuracy"]) for fact in facts]
-    rows.append(("validation accuracy", *validation, *([""] if len(facts) > 1 else [])))
+    stage = "full" if all(one.accuracies("full") for one in models) else "short"
+    validation = [accuracy_text(over_seeds(one.accuracies(stage))) for one in models]
+    rows.append((f"validation accuracy after the {stage} training", *validation, *([""] if len(facts) > 1 else [])))
     rows += latencies(models)
     columns = ("", "seed", f"best #{models[1].id}", "change") if len(models) > 1 else ("", "seed")
     return table(columns, rows, numbers=columns[1:])

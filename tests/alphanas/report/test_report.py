@@ -21,7 +21,7 @@ SECTIONS = (
     "How the best came about",
     "Finalists",
     "Baselines at equal budget",
-    "What did not work",
+    "Outcomes and failures",
     "Environment and config",
 )
 VOID = {"meta", "br", "img", "hr", "path", "rect", "circle", "polygon"}
@@ -100,7 +100,7 @@ def test_the_lineage_tells_region_change_and_program_of_every_step(page: str, st
 
 
 def test_failures_are_told_by_cause_with_an_example(page: str) -> None:
-    failures = page[page.index("<h2>What did not work") :]
+    failures = page[page.index("<h2>Outcomes and failures") :]
     assert "<td>diverged</td><td>short</td>" in failures and "the loss was NaN at step 17" in failures
     assert "<td>infeasible</td>" in failures and "no program meets depth with params" in failures
     assert "&lt;lowering&gt;" in failures and "<lowering>" not in failures
