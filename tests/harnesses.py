@@ -20,6 +20,7 @@ from synth.ops import (
     MaxPool,
     MultiHeadAttention,
     Multiply,
+    Opaque,
     PositionEmbedding,
     Relu,
     Reshape,
@@ -81,6 +82,7 @@ OP_CASES: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
     (Flatten(), (IMAGE,)),
     (Reshape(shape=(-1, 12)), (IMAGE,)),
     (Transpose(order=(3, 1, 2)), (IMAGE,)),
+    (Opaque(), (IMAGE,)),
 ]
 
 

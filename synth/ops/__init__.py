@@ -10,6 +10,7 @@ from synth.ops.dense import Dense
 from synth.ops.layout import Flatten, Reshape, Transpose
 from synth.ops.merge import Add, Concatenate, Multiply
 from synth.ops.normalization import BatchNorm, GroupNorm, LayerNorm, RmsNorm
+from synth.ops.opaque import Opaque
 from synth.ops.pooling import AvgPool, GlobalAvgPool, MaxPool
 
 Vocabulary = dict[str, type[Op]]
@@ -34,4 +35,5 @@ OPS: Vocabulary = vocabulary(
     *(Add, Multiply, Concatenate),
     *(MultiHeadAttention, PositionEmbedding),
     *(Flatten, Reshape, Transpose),
+    *(Opaque,),
 )
