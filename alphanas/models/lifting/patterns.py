@@ -1,0 +1,307 @@
+"""What steps of a program are ops of the vocabulary, read off their primitives, parameters and operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from alphanas.models.lifting.flat import Constant, Flat, Ref, Step
+from alphanas.models.lifting.sources import Traced
+from alphanas.models.lifting.templates import unary
+from synth.op import Op, Value
+from synth.ops.convolution import Conv, DepthwiseConv
+from synth.ops.dense import Dense
+from synth.ops.layout import Flatten, Reshape, Transpose
+from synth.ops.merge import Add, Concatenate, Multiply
+from synth.ops.pooling import AvgPool, GlobalAvgPool, MaxPool
+
+
+@dataclass(frozen=True)
+class Match:
+    """An op, the slots that it reads, and the leaves that are its weights."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    weights: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
+
+
+class Matcher:
+    """Matches the values of one traced program, each once."""
+
+    def __init__(self, program: Traced) -> None:
+        self.program = program
+        self.flat: Flat = program.flat
+        self.leaves = len(program.leaves)
+        self.varies = _varying(program)
+        self._found: dict[int, Match | None] = {}
+
+    def match(self, slot: int) -> Match | None:
+        """The op whose output a slot is; None if there is none."""
+        if slot not in self._found:
+            self._found[slot] = next(self._matches(slot), None)
+        return self._found[slot]
+
+    def _matches(self, slot: int) -> Iterator[Match]:
+        step = self.flat.producers.get(slot)
+        if step is None or self.flat.value(slot) is None:
+            return
+        if step.mark is not None:
+            found = self._layer(step)
+        else:
+            rule = RULES.get(step.primitive)
+            found = self._unary(slot, step) or (None if rule is None else rule(self, slot, step))
+        if found is not None and all(self.flat.value(read) is not None for read in found.inputs):
+            yield found
+
+    def _layer(self, step: Step) -> Match | None:
+        layer = self.program.layers[step.mark or 0]
+        first = len(step.operands) - len(layer.weights)
+        inputs, weights = step.operands[:first], step.operands[first:]
+        if not all(self.is_data(item) for item in inputs) or not all(self.is_leaf(item) for item in weights):
+            return None
+        named = {name: item for name, item in zip(layer.weights, weights, strict=True) if isinstance(item, int)}
+        return Match(layer.op, tuple(item for item in inputs if isinstance(item, int)), named, layer.path)
+
+    def _unary(self, slot: int, step: Step) -> Match | None:
+        found = unary(self.flat, slot, step)
+        return None if found is None or not self.is_data(found[1]) else Match(found[0], (found[1],))
+
+    def is_data(self, item: Ref) -> bool:
+        """Whether a slot depends on the model's inputs."""
+        return isinstance(item, int) and item in self.varies
+
+    def is_leaf(self, item: Ref) -> bool:
+        """Whether a slot is one of the model's arrays."""
+        return isinstance(item, int) and item < self.leaves
+
+    def vector(self, item: Ref) -> int | None:
+        """The leaf that a slot repeats along every axis but the last, if it is that."""
+        while isinstance(item, int) and item not in self.varies:
+            if self.is_leaf(item):
+                return item if len(self.flat.types[item][0]) == 1 else None
+            step = self.flat.producers[item]
+            sizes = self.flat.types[item][0]
+            spread = step.primitive == "broadcast_in_dim" and step.params["broadcast_dimensions"] == [len(sizes) - 1]
+            flat = step.primitive == "reshape" and all(size == 1 for size in sizes[:-1])
+            if not spread and not flat:
+                return None
+            item = step.operands[0]
+        return None
+
+    def producer(self, item: Ref) -> Step | None:
+        """The step that makes a slot."""
+        return self.flat.producers.get(item) if isinstance(item, int) else None
+
+    def value(self, slot: Ref) -> Value:
+        """The type of a slot that is a value of the graph."""
+        value = self.flat.value(slot) if isinstance(slot, int) else None
+        return value if value is not None else Value(())
+
+
+def _varying(program: Traced) -> frozenset[int]:
+    first = len(program.leaves)
+    varies = set(range(first, program.flat.input_count))
+    for step in program.flat.steps:
+        if any(isinstance(item, int) and item in varies for item in step.operands):
+            varies.update(step.results)
+    return frozenset(varies)
+
+
+Rule = Callable[[Matcher, int, Step], "Match | None"]
+
+
+def dense(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A product with a matrix of weights, over the features."""
+    x, kernel = step.operands
+    rank = len(this.value(x).shape)
+    if not this.is_data(x) or not this.is_leaf(kernel) or not isinstance(x, int) or not isinstance(kernel, int) or not rank:
+        return None
+    sizes = this.flat.types[kernel][0]
+    if len(sizes) != 2 or step.params["dimension_numbers"] != [[[rank - 1], [0]], [[], []]]:
+        return None
+    return Match(Dense(features=sizes[1], use_bias=False), (x,), {"kernel": kernel})
+
+
+def convolution(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A convolution with a kernel of weights, channels last."""
+    x, kernel = step.operands
+    if not this.is_data(x) or not this.is_leaf(kernel) or not isinstance(x, int) or not isinstance(kernel, int):
+        return None
+    params, sizes = step.params, this.flat.types[kernel][0]
+    rank = len(sizes) - 2
+    last = [0, rank + 1, *range(1, rank + 1)]
+    layout = {"lhs_spec": last, "rhs_spec": [rank + 1, rank, *range(rank)], "out_spec": last}
+    if (
+        params["dimension_numbers"]["fields"] != layout
+        or params["batch_group_count"] != 1
+        or any(d != 1 for d in params["lhs_dilation"])
+    ):
+        return None
+    value = this.value(x)
+    if not value.shape:
+        return None
+    groups, channels, features = params["feature_group_count"], value.channels, sizes[-1]
+    window: dict[str, Any] = {
+        "kernel": _short(sizes[:rank]),
+        "stride": _short(params["window_strides"]),
+        "dilation": _short(params["rhs_dilation"]),
+        "padding": tuple((low, high) for low, high in params["padding"]),
+    }
+    for padding in ("SAME", "VALID"):
+        if _pads(padding, value.spatial, sizes[:rank], params) == params["padding"]:
+            window["padding"] = padding
+    op: Op
+    if groups == channels and groups > 1:
+        op = DepthwiseConv(multiplier=features // channels, **window)
+    else:
+        op = Conv(features=features, groups=groups, **window)
+    return Match(op, (x,), {"kernel": kernel})
+
+
+def _pads(padding: str, spatial: tuple[int, ...], kernel: list[int], params: Mapping[str, list[int]]) -> list[list[int]]:
+    pads = []
+    for size, side, stride, dilation in zip(spatial, kernel, params["window_strides"], params["rhs_dilation"], strict=True):
+        reach = (side - 1) * dilation + 1
+        total = max((-(-size // stride) - 1) * stride + reach - size, 0) if padding == "SAME" else 0
+        pads.append([total // 2, total - total // 2])
+    return pads
+
+
+def _short(sizes: list[int]) -> int | tuple[int, ...]:
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+def addition(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A sum of two values, or a bias behind a product or a convolution."""
+    first, second = step.operands
+    for x, other in ((first, second), (second, first)):
+        bias = this.vector(other)
+        if bias is None or not isinstance(x, int) or not this.is_data(x):
+            continue
+        inner = this.match(x)
+        if inner is not None and getattr(inner.op, "use_bias", None) is False and inner.weights.keys() == {"kernel"}:
+            kernel = inner.weights["kernel"]
+            if this.flat.types[bias][0][0] == this.flat.types[kernel][0][-1] and len(this.flat.readers[x]) == 1:
+                attributes = inner.op.attributes() | {"use_bias": True}
+                return Match(type(inner.op)(**attributes), inner.inputs, {"kernel": kernel, "bias": bias}, inner.path)
+    return _merged(this, Add(), step)
+
+
+def multiplication(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A product of two values."""
+    return _average(this, slot, step) or _merged(this, Multiply(), step)
+
+
+def _merged(this: Matcher, op: Op, step: Step) -> Match | None:
+    first, second = (_unspread(this, item) for item in step.operands)
+    if not this.is_data(first) or not this.is_data(second) or not isinstance(first, int) or not isinstance(second, int):
+        return None
+    if len(this.value(first).shape) != len(this.value(second).shape):
+        return None
+    return Match(op, (first, second))
+
+
+def _unspread(this: Matcher, item: Ref) -> Ref:
+    """The value before axes of size one were repeated."""
+    step = this.producer(item)
+    if step is None or step.primitive != "broadcast_in_dim" or not isinstance(item, int):
+        return item
+    rank = len(this.flat.types[item][0])
+    return step.operands[0] if step.params["broadcast_dimensions"] == list(range(rank)) else item
+
+
+def concatenation(this: Matcher, slot: int, step: Step) -> Match | None:
+    """Values one after the other along the features."""
+    rank = len(this.flat.types[slot][0])
+    slots = tuple(item for item in step.operands if isinstance(item, int) and this.is_data(item))
+    if step.params["dimension"] != rank - 1 or len(slots) != len(step.operands) or len(slots) < 2:
+        return None
+    return Match(Concatenate(), slots)
+
+
+def reshape(this: Matcher, slot: int, step: Step) -> Match | None:
+    """Another shape, the batch kept first."""
+    x, before, after = step.operands[0], this.value(step.operands[0]), this.value(slot)
+    if not isinstance(x, int) or not before.shape or step.params.get("dimensions") is not None:
+        return None
+    sizes = tuple(size for size in after.shape[1:] if size is not None)
+    return Match(Flatten() if len(sizes) == 1 and len(before.shape) > 2 else Reshape(shape=sizes), (x,))
+
+
+def transpose(this: Matcher, slot: int, step: Step) -> Match | None:
+    """The axes in another order, the batch first."""
+    x, order = step.operands[0], step.params["permutation"]
+    return Match(Transpose(order=tuple(order[1:])), (x,)) if isinstance(x, int) and order[0] == 0 else None
+
+
+def max_pool(this: Matcher, slot: int, step: Step) -> Match | None:
+    """The largest element of square windows."""
+    window = _window(this, step)
+    return None if window is None else Match(MaxPool(**window[1]), (window[0],))
+
+
+def _window(this: Matcher, step: Step) -> tuple[int, dict[str, Any]] | None:
+    x, params = step.operands[0], step.params
+    sizes, strides = params["window_dimensions"], params["window_strides"]
+    value = this.value(x)
+    if not isinstance(x, int) or len(value.shape) < 3 or {sizes[0], sizes[-1], strides[0], strides[-1]} != {1}:
+        return None
+    inner = {"window_strides": strides[1:-1], "rhs_dilation": params["window_dilation"][1:-1]}
+    dilated = [*params["window_dilation"], *params["base_dilation"]]
+    if len(set(sizes[1:-1])) > 1 or len(set(strides[1:-1])) > 1 or set(dilated) != {1}:
+        return None
+    for padding in ("VALID", "SAME"):
+        if _pads(padding, value.spatial, sizes[1:-1], inner) == params["padding"][1:-1]:
+            return x, {"window": sizes[1], "stride": strides[1], "padding": padding}
+    return None
+
+
+def quotient(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A sum divided by the number of its terms: a mean over windows, or over all positions."""
+    return _average(this, slot, step)
+
+
+def _average(this: Matcher, slot: int, step: Step) -> Match | None:
+    total, count = step.operands
+    if step.primitive == "mul" and isinstance(total, Constant):
+        total, count = count, total
+    if not isinstance(count, Constant) or count.scalar is None or not count.scalar:
+        return None
+    number = count.scalar if step.primitive == "div" else 1 / count.scalar
+    keep = False
+    inner = this.producer(total)
+    if inner is not None and inner.primitive in ("broadcast_in_dim", "reshape") and isinstance(total, int):
+        keep = all(size == 1 for size in this.flat.types[total][0][1:-1])
+        inner = this.producer(inner.operands[0]) if keep else inner
+    if inner is None:
+        return None
+    if inner.primitive == "reduce_window_sum":
+        window = _window(this, inner)
+        terms = 1
+        for size in inner.params["window_dimensions"]:
+            terms *= size
+        return None if window is None or abs(terms - number) > 1e-3 else Match(AvgPool(**window[1]), (window[0],))
+    x, value = inner.operands[0], this.value(inner.operands[0])
+    if inner.primitive != "reduce_sum" or not isinstance(x, int) or len(value.shape) < 3:
+        return None
+    terms = 1
+    for size in value.spatial:
+        terms *= size
+    if inner.params["axes"] != list(range(1, len(value.shape) - 1)) or abs(terms - number) > 1e-3 * terms:
+        return None
+    return Match(GlobalAvgPool(keep_axes=keep), (x,))
+
+
+RULES: Mapping[str, Rule] = {
+    "dot_general": dense,
+    "conv_general_dilated": convolution,
+    "add": addition,
+    "mul": multiplication,
+    "div": quotient,
+    "concatenate": concatenation,
+    "reshape": reshape,
+    "transpose": transpose,
+    "reduce_window_max": max_pool,
+}
