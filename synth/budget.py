@@ -45,12 +45,20 @@ class Interval:
         return Interval(data[0] or 0, math.inf if data[1] is None else data[1])
 
 
+ANY = Interval()
+
+
+def at_most(high: float) -> Interval:
+    """The numbers up to `high`."""
+    return Interval(0, high)
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a program may cost: trained parameters, and multiply-adds for one example."""
 
-    params: Interval = Interval()
-    macs: Interval = Interval()
+    params: Interval = ANY
+    macs: Interval = ANY
 
     def distance(self, params: float, macs: float) -> float:
         """The mean distance to the two intervals, in [0, 1]; 0 only inside both."""

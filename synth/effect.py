@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 import properties
+from properties import PROPERTIES, RelationalProperty
 from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, output_value, weight_avals
 
 _CHANNELS = (16, 32, 48, 64)
@@ -33,11 +34,12 @@ class Effect:
 
 
 @functools.lru_cache(maxsize=65536)
-def summary(op: Op, inputs: tuple[Value, ...]) -> properties.Inference:
+def summary(op: Op, inputs: tuple[Value, ...], asked: tuple[RelationalProperty, ...] = PROPERTIES) -> properties.Inference:
     """The properties of one op on inputs of these types (at the probe's batch size); ShapeMismatch if they do not fit."""
     op.check(*inputs)
+    avals = [value.aval() for value in inputs]
     try:
-        return properties.infer(op.apply, *(value.aval() for value in inputs), params=weight_avals(op, inputs))
+        return properties.infer(op.apply, *avals, params=weight_avals(op, inputs), properties=asked)
     except (TypeError, ValueError) as error:
         raise ShapeMismatch(f"{op} does not fit {', '.join(map(str, inputs))}: {str(error).splitlines()[0]}") from error
 

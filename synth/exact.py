@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from properties import PROPERTIES
 from synth import sizes
 from synth.analysis import macs, verify
 from synth.budget import Interval
@@ -109,7 +110,7 @@ def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
 
 def prove(problem: Problem, graph: Graph) -> Proof:
     """What interpreting the program's whole jaxpr says about it."""
-    found = verify(graph)
+    found = verify(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
     params, work = graph.params, macs(graph)
     return Proof(found, problem.target.distance_of(found, params, work), params, work)
 

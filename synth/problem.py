@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from synth.analysis import infer
+from properties import RelationalProperty
 from synth.effect import size_fields
 from synth.graph import Graph, GraphError
 from synth.op import Op, Value
@@ -23,6 +23,7 @@ class Problem:
 
     `sizes` are the channel counts that programs are made with. `widths`, if given, are the counts to which the sizes of a finished
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
+    `properties` are relational properties beyond the built-in ones that the target's requirements read.
     """
 
     value: Value
@@ -32,6 +33,7 @@ class Problem:
     widths: tuple[int, ...] = ()
     vocabulary: Vocabulary = field(default_factory=lambda: dict(OPS), compare=False)
     prior: bool = True
+    properties: tuple[RelationalProperty, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_length < 0:
@@ -76,4 +78,4 @@ def widths_up_to(largest: int) -> tuple[int, ...]:
     return tuple(width for width in WIDTHS if width <= largest)
 
 
-__all__ = ["WIDTHS", "Cost", "Problem", "infer", "widths_up_to"]
+__all__ = ["WIDTHS", "Cost", "Problem", "widths_up_to"]

@@ -169,7 +169,7 @@ def product(frame: Frame, questions: Sequence[Question], *, prior: bool) -> Prod
 
     It has only states on the way to acceptance.
     """
-    key = prior, frozenset((question.relation, question.part, question.key) for question in questions)
+    key = prior, frozenset((question.reads, question.part, question.key) for question in questions)
     if key not in frame._products:
         frame._products[key] = _build(frame, questions, prior)
     found: Product = frame._products[key]

@@ -1,22 +1,38 @@
-"""From requirements to the questions that sequences are asked."""
+"""From requirements to the questions that sequences are asked.
+
+A requirement that is not known here is asked of all relations together, by its own `met`: exact, with more states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import properties
-from properties import CapacityRequirement, DepthRequirement, MixingRequirement, Requirement, Shape, ShapeRequirement
-from properties.mixing import Mixing
+from properties import (
+    PROPERTIES,
+    Capacity,
+    CapacityRequirement,
+    DepthRequirement,
+    Inference,
+    Mixing,
+    MixingRequirement,
+    RelationalProperty,
+    Requirement,
+    ShapeRequirement,
+)
+from synth.analysis import type_of
 from synth.op import Value
 from synth.problem import Problem
+from synth.requirements import RankRequirement, ReceptiveFieldRequirement
 from synth.result import Infeasible
-from synth.space import Question
+from synth.space import Joint, Question
 from synth.target import LEVELS, describe
+
+DEPTH, MIXING, RANK = (next(each for each in PROPERTIES if each.name == name) for name in ("depth", "mixing", "rank"))
 
 
 def shape_goal(problem: Problem) -> Value | Infeasible:
-    """The type that the target wants."""
+    """The type that the target wants; ValueError if it leaves the shape open."""
     goal = problem.target.output(problem.value.dtype)
     if goal is None:
         raise ValueError("the target must require the output's shape, in every size but the batch's")
@@ -30,36 +46,54 @@ def questions(problem: Problem, goal: Value) -> tuple[Question, ...]:
     """What the target's requirements ask of a sequence from the problem's input to `goal`."""
     found: dict[Any, Question] = {}
     for requirement in problem.target.requirements:
-        for question in _of(requirement):
-            found[question.relation, question.part, question.key] = question
+        for question in _of(requirement, problem, goal):
+            found[question.reads, question.part, question.key] = question
     return tuple(found.values())
 
 
-def _of(requirement: Requirement) -> Iterator[Question]:
-    if isinstance(requirement, DepthRequirement):
-        yield from _depth(requirement)
-    elif isinstance(requirement, MixingRequirement):
-        yield from _mixing(requirement)
-    elif not isinstance(requirement, ShapeRequirement | CapacityRequirement):
-        raise TypeError(f"sequences cannot be asked for {requirement.kind!r} yet")
+def _of(requirement: Requirement, problem: Problem, goal: Value) -> Iterator[Question]:
+    match requirement:
+        case ShapeRequirement() | CapacityRequirement():
+            # The goal and the budget stand for these; the proof checks them.
+            return
+        case DepthRequirement(minimum=least):
+            if least > 0:
+                yield Question((DEPTH,), 0, _identity(DEPTH), _has("depth", least), least, describe(requirement))
+        case RankRequirement(minimum=least):
+            yield Question((RANK,), 0, _identity(RANK), _has("bound", least), least, describe(requirement))
+        case MixingRequirement(minimum=rows):
+            for axis, row in enumerate(rows):
+                if any(row):
+                    label = f"mixing of input axis {axis} at least ({' '.join(LEVELS[level] for level in row)})"
+                    yield Question((MIXING,), axis, _row_start(axis), _row_holds(row), row, label)
+        case ReceptiveFieldRequirement(positions=positions):
+            for axis, least in enumerate(positions):
+                if least > 0:
+                    label = f"a receptive field of at least {least} on axis {axis}"
+                    yield Question((MIXING,), axis, _row_start(axis), _row_sees(least), ("sees", least), label)
+        case _:
+            yield _whole(requirement, problem, goal)
 
 
-def _depth(requirement: DepthRequirement) -> Iterator[Question]:
-    least = requirement.minimum
-    if least > 0:
-        start = _identity("depth")
-        yield Question("depth", 0, start, lambda steps: steps is not None and steps.depth >= least, least, describe(requirement))
+def _whole(requirement: Requirement, problem: Problem, goal: Value) -> Question:
+    reads = tuple(dict.fromkeys((*PROPERTIES, *problem.properties)))
+    source, result = type_of(problem.value), type_of(goal)
+
+    def start(value: Value) -> Joint:
+        return Joint(tuple(each.identity(type_of(value)) for each in reads))
+
+    def holds(part: Joint | None) -> bool:
+        relations = {} if part is None else {each.name: {(0, 0): found} for each, found in zip(reads, part.relations, strict=True)}
+        return requirement.met(Inference.of([source], [result], relations, Capacity()))
+
+    return Question(reads, 0, start, holds, str(requirement.to_json()), describe(requirement))
 
 
-def _mixing(requirement: MixingRequirement) -> Iterator[Question]:
-    for axis, row in enumerate(requirement.minimum):
-        if any(row):
-            wanted = " ".join(LEVELS[level] for level in row)
-            label = f"mixing of input axis {axis} at least ({wanted})"
-            yield Question("mixing", axis, _row_start(axis), _row_holds(row), row, label)
+def _has(figure: str, least: int) -> Callable[[Any | None], bool]:
+    return lambda relation: relation is not None and getattr(relation, figure) >= least
 
 
-def _row_start(axis: int) -> Any:
+def _row_start(axis: int) -> Callable[[Value], Mixing | None]:
     """One row of the identity's mixing: rows compose independently of one another, so each is an automaton of its own."""
 
     def start(value: Value) -> Mixing | None:
@@ -71,7 +105,7 @@ def _row_start(axis: int) -> Any:
     return start
 
 
-def _row_holds(row: tuple[int, ...]) -> Any:
+def _row_holds(row: tuple[int, ...]) -> Callable[[Mixing | None], bool]:
     def holds(part: Mixing | None) -> bool:
         if part is None or len(part.output) != len(row):
             return False
@@ -80,11 +114,9 @@ def _row_holds(row: tuple[int, ...]) -> Any:
     return holds
 
 
-def _identity(name: str) -> Any:
-    relational = next(each for each in properties.PROPERTIES if each.name == name)
+def _row_sees(least: int) -> Callable[[Mixing | None], bool]:
+    return lambda part: part is not None and part.positions(0) >= least
 
-    def start(value: Value) -> Any:
-        aval = value.aval()
-        return relational.identity(Shape(tuple(aval.shape), value.dtype))
 
-    return start
+def _identity(relational: RelationalProperty) -> Callable[[Value], Any]:
+    return lambda value: relational.identity(type_of(value))

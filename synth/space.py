@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from properties import PROPERTIES, RelationalProperty
 from synth.effect import summary
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
@@ -26,18 +27,31 @@ DEAD = -1
 
 @dataclass(frozen=True)
 class Question:
-    """What a requirement asks about one part of one relation from the input to the output.
+    """What a requirement asks about the relation from the input to the output, or about one part of it that composes by itself.
 
-    `start` is the part that the empty program has on an input, `holds` decides it for the finished program (None: no dependence).
-    Equal keys ask the same; `label` says it to a person.
+    `reads` are the properties whose relations it needs: one, or several together (their `Joint`). `start` is the part that the
+    empty program has on an input, `holds` decides it for the finished program (None: no dependence). Equal keys ask the same;
+    `label` says it to a person.
     """
 
-    relation: str
+    reads: tuple[RelationalProperty, ...]
     part: int
     start: Callable[[Value], Any] = field(compare=False)
     holds: Callable[[Any | None], bool] = field(compare=False)
     key: Hashable
     label: str
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The relations of several properties, side by side; None where nothing gets through."""
+
+    relations: tuple[Any | None, ...]
+
+    def then(self, following: Joint) -> Joint:
+        """Each followed by its own."""
+        pairs = zip(self.relations, following.relations, strict=True)
+        return Joint(tuple(None if a is None or b is None else a.then(b) for a, b in pairs))
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ class Frame:
 
     def automaton(self, question: Question) -> Automaton:
         """The smallest automaton that reads sequences of the frame and says whether the question holds at the goal."""
-        key = (question.relation, question.part, question.key)
+        key = (question.reads, question.part, question.key)
         if key not in self._automata:
             parts, explored = self._explore(question)
             at_goal = explored.values == self.values.index(self.goal)
@@ -115,7 +129,7 @@ class Frame:
         return self._automata[key]
 
     def _explore(self, question: Question) -> tuple[list[Any], Automaton]:
-        key = (question.relation, question.part)
+        key = (question.reads, question.part)
         if key not in self._explored:
             self._explored[key] = self._walk(question)
         return self._explored[key]
@@ -131,7 +145,7 @@ class Frame:
             row: list[int] = []
             if layers[state] < self.length:
                 for op, after in self.moves[value]:
-                    step = _relation(op, self.values[value], question.relation)
+                    step = _relation(op, self.values[value], question.reads)
                     found = (after, None if part is None or step is None else part.then(step))
                     number = numbers.get(found)
                     if number is None:
@@ -151,8 +165,10 @@ class Frame:
 
 
 @functools.lru_cache(maxsize=262144)
-def _relation(op: Op, value: Value, name: str) -> Any:
-    return summary(op, (value,)).relation(name, 0, 0)
+def _relation(op: Op, value: Value, reads: tuple[RelationalProperty, ...]) -> Any:
+    found = summary(op, (value,), PROPERTIES if set(reads) <= set(PROPERTIES) else reads)
+    relations = tuple(found.relation(each.name, 0, 0) for each in reads)
+    return relations[0] if len(reads) == 1 else Joint(relations)
 
 
 @functools.lru_cache(maxsize=512)

@@ -11,10 +11,14 @@ import numpy as np
 import properties
 from properties import DepthRequirement, Inference, MixingRequirement, Requirement, ShapeRequirement
 from synth.analysis import infer, macs
-from synth.budget import UNLIMITED, Budget, Interval
+from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.graph import Graph
 from synth.op import Value
 from synth.region import Region
+from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+
+FEW_PARAMS = 32
+"""A piece that may have fewer parameters than this may also have none."""
 
 LEVELS = ("none", "one", "many", "all")
 
@@ -57,6 +61,48 @@ class Target:
                 if found.relation("mixing", i, o) is not None:
                     asked += [DepthRequirement.of(found, i, o), MixingRequirement.of(found, i, o)]
         return Target(tuple(asked), budget)
+
+    @staticmethod
+    def asking(
+        shape: Sequence[int | None],
+        *,
+        depth: int | None = None,
+        mixing: Sequence[Sequence[int]] | None = None,
+        receptive_field: int | Sequence[int] | None = None,
+        rank: int | None = None,
+        params: Interval = ANY,
+        macs: Interval = ANY,
+    ) -> Target:
+        """A target from intent: the output's shape (None for the batch) and least depth, mixing, receptive field and rank bound.
+
+        A receptive field given as one number is asked for on every axis between batch and features of an input of the same rank.
+        """
+        asked: list[Requirement] = [ShapeRequirement(tuple(shape))]
+        if depth is not None:
+            asked.append(DepthRequirement(depth))
+        if mixing is not None:
+            asked.append(at_least(mixing))
+        if isinstance(receptive_field, int):
+            receptive_field = (0, *[receptive_field] * (len(shape) - 2), 0)
+        if receptive_field is not None:
+            asked.append(ReceptiveFieldRequirement(tuple(receptive_field)))
+        if rank is not None:
+            asked.append(RankRequirement(rank))
+        return Target(tuple(asked), Budget(params, macs))
+
+    @staticmethod
+    def from_table(table: Mapping[str, Any]) -> Target:
+        """The target of a TOML table with the keys of `asking`; a size of 0 in `shape` is the batch, intervals are [low, high].
+
+        Raises ValueError for a key that is not known.
+        """
+        known = ("shape", "depth", "mixing", "receptive_field", "rank", "params", "macs")
+        unknown = sorted(set(table) - set(known))
+        if unknown or "shape" not in table:
+            raise ValueError(f"a target wants shape and may have {', '.join(known[1:])}; got {', '.join(unknown or table)}")
+        rest: dict[str, Any] = {name: value for name, value in table.items() if name != "shape"}
+        rest |= {name: Interval(*table[name]) for name in ("params", "macs") if name in table}
+        return Target.asking([size or None for size in table["shape"]], **rest)
 
     def distance(self, graph: Graph) -> float:
         """The mean distance of a graph to the requirements and the budget: in [0, 1], 0 only if all are met."""
@@ -119,7 +165,7 @@ class Target:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Target:
-        return Target(properties.requirements(data["requirements"]), Budget.from_json(data["budget"]))
+        return Target(tuple(map(_requirement, data["requirements"])), Budget.from_json(data["budget"]))
 
     def __str__(self) -> str:
         return "; ".join([*map(describe, self.requirements), str(self.budget)])
@@ -132,9 +178,18 @@ def describe(requirement: Requirement) -> str:
         return f"shape {'×'.join(sizes)}"
     if isinstance(requirement, DepthRequirement):
         return f"depth at least {requirement.minimum}"
+    if isinstance(requirement, ReceptiveFieldRequirement):
+        return f"receptive field at least {'×'.join(map(str, requirement.positions))}"
+    if isinstance(requirement, RankRequirement):
+        return f"rank bound at least {requirement.minimum}"
     if isinstance(requirement, MixingRequirement):
         return f"mixing at least {' | '.join(' '.join(LEVELS[entry] for entry in row) for row in requirement.minimum)}"
     return f"{requirement.kind} {requirement.to_json()}"
+
+
+def _requirement(data: Mapping[str, Any]) -> Requirement:
+    own = {each.kind: each for each in (ReceptiveFieldRequirement, RankRequirement)}
+    return own[data["kind"]].from_json(data) if data.get("kind") in own else properties.requirement(data)
 
 
 def at_least(matrix: Sequence[Sequence[int]], input: int = 0, output: int = 0) -> MixingRequirement:
@@ -160,4 +215,5 @@ def _relaxed(requirement: MixingRequirement, rng: np.random.Generator) -> Mixing
 def _scaled(params: int, ratio: tuple[float, float], rng: np.random.Generator) -> Interval:
     low, high = ratio
     drawn = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    return Interval(int(params * low * 0.5), max(1, int(np.ceil(params * drawn))))
+    least = int(params * low * 0.5)
+    return Interval(least if least >= FEW_PARAMS else 0, max(1, int(np.ceil(params * drawn))))
