@@ -1,8 +1,8 @@
 """A search beside its baselines at equal budget: `python -m experiments.bench.search experiments/digits.toml` prints JSON.
 
-Every strategy runs the same configuration in a process of its own, one after the other, and so trains its own seed model with the same
-seeds and recipe: evolution, random synthesis (the same proposals without selection), and the seed model scaled in width. Accuracies are
-means over the training seeds on the test part. Memory is the largest resident size of the process and all its children together.
+Every strategy runs the same configuration in a process of its own, one after the other, and so trains its own seed model with the
+same seeds and recipe: evolution, random synthesis (the same proposals without selection), and the seed model scaled in width.
+Accuracies are means over the training seeds on the test part. Memory is the largest resident size of the process and its children.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a TOML file such as experiments/digits.toml")
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config, for all strategies alike")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config, for all alike")
     parser.add_argument("--keep", metavar="DIR", help="keep the run folders here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
