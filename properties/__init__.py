@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from properties.capacity import Capacity
-from properties.depth import Steps
+from properties.depth import UNBOUNDED, Steps
 from properties.inference import PROPERTIES, Inference, Table, analyze, infer
 from properties.mixing import Mixing, ReceptiveField
 from properties.property import Requirement
@@ -22,6 +22,7 @@ from properties.shape import Shape
 
 __all__ = [
     "PROPERTIES",
+    "UNBOUNDED",
     "Capacity",
     "CapacityRequirement",
     "DepthRequirement",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from properties.interpreter import Context
 from properties.relation import RelationalProperty
-from properties.rules import Rules, rule
+from properties.rules import OUT_OF_REACH, Rules, rule
 
 UNBOUNDED = 1 << 40
 """The depth of a loop whose number of iterations is not known; no sum exceeds it."""
@@ -80,6 +80,11 @@ def is_identity(context: Context, operand: int, output: int) -> Steps:
     return IDENTITY
 
 
+def is_identity_of_its_own(context: Context, operand: int, output: int) -> Steps | None:
+    """Several values pass through side by side."""
+    return IDENTITY if operand == output else None
+
+
 def is_linear(context: Context, operand: int, output: int) -> Steps:
     return LINEAR
 
@@ -138,7 +143,8 @@ def _continuous(dtype: str) -> bool:
 
 
 RULES: Rules = (
-    rule(is_identity, "copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "device_put",
+    rule(is_identity_of_its_own, "optimization_barrier", "device_put")
+    | rule(is_identity, "copy", "copy_p", "stop_gradient", "reduce_precision",
          "sharding_constraint", "mesh_cast", "layout_constraint", "name", "pvary", "broadcast_in_dim", "squeeze", "expand_dims")
     | rule(is_identity_between_floats, "convert_element_type")
     | rule(is_linear_if_it_moves_elements, "reshape")
@@ -153,18 +159,19 @@ RULES: Rules = (
            "scatter-sub", "scatter_sub")
     | rule(is_linear_unless_product, "scatter-mul", "scatter_mul")
     | rule(is_linear_power, "integer_pow")
-    | rule(is_nonlinear, "abs", "acos", "acosh", "and", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
-           "bessel_i0e", "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz", "cos", "cosh", "cumlogsumexp",
-           "cummax", "cummin", "cumprod", "digamma", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge",
-           "gt", "igamma", "igamma_grad_a", "igammac", "is_finite", "le", "le_to", "lgamma", "log", "log1p", "logistic", "lt",
-           "lt_to", "max", "min", "ne", "nextafter", "not", "or", "polygamma", "population_count", "pow", "random_gamma_grad",
-           "reduce", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_xor", "reduce_window",
-           "reduce_window_max", "reduce_window_min", "regularized_incomplete_beta", "rem", "round", "rsqrt",
-           "scatter-max", "scatter-min", "scatter_max", "scatter_min", "select_and_scatter", "select_and_scatter_add",
-           "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sort", "sqrt", "square",
-           "tan", "tanh", "top_k", "approx_top_k", "xor", "zeta", "nan_to_num", "mulhi", "cholesky", "eig", "eigh", "lu",
+    | rule(is_nonlinear, "abs", "acos", "acosh", "and", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e",
+           "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz", "cos", "cosh", "cumlogsumexp", "cummax",
+           "cummin", "cumprod", "digamma", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt",
+           "igamma", "igamma_grad_a", "igammac", "is_finite", "le", "le_to", "lgamma", "log", "log1p", "logistic", "lt", "lt_to",
+           "max", "min", "ne", "nextafter", "not", "or", "polygamma", "population_count", "pow", "random_gamma_grad", "reduce",
+           "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_xor", "reduce_window",
+           "reduce_window_max", "reduce_window_min", "regularized_incomplete_beta", "rem", "round", "rsqrt", "scatter-max",
+           "scatter-min", "scatter_max", "scatter_min", "select_and_scatter", "select_and_scatter_add", "shift_left",
+           "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sort", "sqrt", "square", "tan", "tanh",
+           "top_k", "approx_top_k", "xor", "zeta", "mulhi", "lu_pivots_to_permutation", "cholesky", "eig", "eigh", "lu",
            "lu_solve", "qr", "geqrf", "geqp3", "householder_product", "schur", "svd", "tridiagonal", "tridiagonal_solve",
            "hessenberg", "ormqr")
+    | OUT_OF_REACH
 )
 
 CALLS: Rules = rule(

@@ -22,6 +22,7 @@ LARGEST_CONSTANT = 1 << 20
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
+    "call": "call_jaxpr",
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
@@ -33,7 +34,9 @@ _CALLS = {
     "custom_lin": "call_jaxpr",
     "shard_map": "jaxpr",
 }
-_STATIC = (int, float, bool, str, tuple, type(None), np.dtype)
+
+STRUCTURAL = frozenset({*_CALLS, "cond", "scan", "while", "custom_linear_solve"})
+"""Primitives that hold programs: the walker understands them, no property needs a rule for them."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

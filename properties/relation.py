@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from properties.interpreter import Context
-from properties.rules import Rules, Top
+from properties.rules import Rule, Rules, Top
 from properties.shape import Shape
 
 
@@ -35,7 +35,9 @@ Value: TypeAlias = tuple[Any, ...]
 class RelationalProperty:
     """A property whose values are relations: what its identity and top are, and its rules.
 
-    `calls` holds rules for called functions, by their names: such a call is not walked.
+    `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack` and `stack` give the
+    relations of a decision to its results and of a loop's slices to the whole, `settle` a bound for a loop's carry after two steps
+    and a number of further ones. `fault` says what is wrong with a rule's answer for two shapes, or nothing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class RelationalProperty:
     unstack: Callable[[Shape, Shape], Any]
     stack: Callable[[Shape, Shape], Any]
     settle: Callable[[Any, Any, int | None], Any]
+    fault: Callable[[Any, Shape, Shape], str] = lambda relation, before, after: ""
     _local: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __hash__(self) -> int:
@@ -82,9 +85,24 @@ class RelationalProperty:
                 if rule is None or isinstance(rule, Top):
                     row[operand] = self.top(equation.input_types[operand], result)
                 else:
-                    row[operand] = rule(context, operand, output)
+                    row[operand] = self._ask(rule, context, operand, output)
             rows.append(tuple(row))
         return tuple(rows)
+
+
+    def _ask(self, rule: Rule, context: Context, operand: int, output: int) -> Any:
+        equation = context.equation
+        where = f" at {equation.source}" if equation.source else ""
+        try:
+            relation = rule(context, operand, output)
+        except Exception as error:
+            error.add_note(f"in the {self.name} rule for the primitive {equation.primitive!r}{where}")
+            raise
+        if relation is not None:
+            fault = self.fault(relation, equation.input_types[operand], equation.output_types[output])
+            if fault:
+                raise ValueError(f"the {self.name} rule for the primitive {equation.primitive!r}{where} {fault}")
+        return relation
 
 
 @dataclass(eq=False)

@@ -61,6 +61,24 @@ def top(*names: str, because: str) -> Rules:
     return Rules(dict.fromkeys(names, Top(because)))
 
 
+WITHOUT_DATA = ("iota", "axis_index", "create_token", "empty", "empty2", "random_seed", "random_wrap", "rng_uniform")
+"""Primitives whose operands, if any, are sizes, seeds and bounds."""
+
+RANDOM = ("random_bits", "random_fold_in", "random_gamma", "random_split", "random_unwrap", "rng_bit_generator", "threefry2x32",
+          "random_clone")  # fmt: skip
+COLLECTIVE = ("all_gather", "all_to_all", "pmax", "pmin", "ppermute", "psum", "psum2", "psum_invariant", "ragged_all_to_all",
+              "reduce_scatter", "pbroadcast")  # fmt: skip
+STATEFUL = ("get", "swap", "addupdate", "after_all", "pure_callback", "io_callback", "debug_callback", "ffi_call")
+
+OUT_OF_REACH: Rules = (
+    top(*WITHOUT_DATA, because="a seed or a bound that depends on data may change everything")
+    | top(*RANDOM, because="a random key that depends on data may change every bit")
+    | top(*COLLECTIVE, because="what other devices hold is not part of the program")
+    | top(*STATEFUL, because="what is read was written outside of the dataflow, or by other software")
+)
+"""Tops for every relational property: what a jaxpr does not show."""
+
+
 def union(tables: Iterable[Rules]) -> Rules:
     """All the tables together; a primitive with two rules is an error."""
     result = Rules({})

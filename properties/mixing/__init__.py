@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from properties.interpreter import Context
 from properties.mixing import contraction, elementwise, indexing, layout, reduction, window
 from properties.mixing.affine import at, whole
 from properties.mixing.lattice import Mixing, ReceptiveField
 from properties.relation import RelationalProperty
-from properties.rules import Rules, top, union
+from properties.rules import OUT_OF_REACH, Rules, rule, top, union
 from properties.shape import Shape
 
-TOPS: Rules = top(
-    "select_and_scatter", "select_and_scatter_add", "select_and_gather_add", "optimization_barrier", "bitcast_convert_type",
+
+def _own_operand(context: Context, operand: int, output: int) -> Mixing | None:
+    """Several values pass through side by side."""
+    return Mixing.identity(context.equation.output_types[output].shape) if operand == output else None
+
+
+TOPS: Rules = rule(_own_operand, "optimization_barrier", "device_put") | top(
+    "select_and_scatter", "select_and_scatter_add", "select_and_gather_add", "bitcast_convert_type",
     "lu_solve", "tridiagonal_solve", "ragged_dot", "ragged_dot_general",
     because="no model of the vocabulary needs better",
 )  # fmt: skip
 
 RULES: Rules = union(
-    [elementwise.RULES, contraction.RULES, reduction.RULES, layout.RULES, indexing.RULES, window.RULES, TOPS]
+    [elementwise.RULES, contraction.RULES, reduction.RULES, layout.RULES, indexing.RULES, window.RULES, TOPS, OUT_OF_REACH]
 )
 
 
@@ -39,6 +46,12 @@ def _top(before: Shape, after: Shape) -> Mixing:
     return Mixing.top(before.shape, after.shape)
 
 
+def _fault(mixing: Mixing, before: Shape, after: Shape) -> str:
+    if (mixing.input, mixing.output) == (before.shape, after.shape):
+        return ""
+    return f"relates shapes {mixing.input} and {mixing.output}; the equation has {before.shape} and {after.shape}"
+
+
 MIXING = RelationalProperty(
     name="mixing",
     identity=lambda shape: Mixing.identity(shape.shape),
@@ -49,6 +62,7 @@ MIXING = RelationalProperty(
     unstack=_unstack,
     stack=_stack,
     settle=lambda before, after, left: Mixing.top(after.input, after.output),
+    fault=_fault,
 )
 
 __all__ = ["MIXING", "RULES", "Mixing", "ReceptiveField"]

@@ -71,6 +71,6 @@ def solves_triangular(context: Context, operand: int, output: int) -> Mixing | N
 RULES: Rules = (
     rule(contracts, "dot_general")
     | rule(mixes_matrix_or_vector, "cholesky", "eig", "eigh", "lu", "qr", "geqrf", "geqp3", "householder_product", "schur", "svd",
-           "tridiagonal", "hessenberg", "ormqr", "lu_pivots_to_permutation", "cholesky_update", "symmetric_product")
+           "tridiagonal", "hessenberg", "ormqr", "lu_pivots_to_permutation")
     | rule(solves_triangular, "triangular_solve")
 )

@@ -1,0 +1,84 @@
+"""Every primitive of JAX has a rule, or a top with its reason; tables compose; a faulty rule is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.extend.core.primitives
+import jax.numpy as jnp
+import pytest
+
+import properties
+from properties import Rules, Top, rule, top
+from properties.depth import DEPTH
+from properties.jaxpr import STRUCTURAL
+from properties.mixing import MIXING, Mixing
+
+PRIMITIVES = sorted(
+    getattr(jax.extend.core.primitives, name).name for name in dir(jax.extend.core.primitives) if name.endswith("_p")
+)
+
+
+@pytest.mark.parametrize("each", [DEPTH, MIXING], ids=lambda each: each.name)
+def test_every_primitive_has_a_rule_or_a_declared_top(each: properties.RelationalProperty) -> None:
+    known = set(each.rules) | STRUCTURAL
+    assert len(known & set(PRIMITIVES)) >= 120
+    assert [name for name in PRIMITIVES if name not in known] == []
+    assert all(entry.because for entry in each.rules.values() if isinstance(entry, Top))
+
+
+def test_depth_and_mixing_know_the_same_primitives() -> None:
+    assert set(DEPTH.rules) ^ set(MIXING.rules) == set()
+
+
+def test_a_primitive_with_two_rules_is_an_error() -> None:
+    with pytest.raises(ValueError, match="two rules for sin"):
+        rule(lambda *_: None, "sin", "cos") | top("sin", because="it is wavy")
+
+
+def test_an_unknown_primitive_is_top_and_named() -> None:
+    ignorant = without("tanh")
+    inference = properties.infer(lambda x: jnp.tanh(x), jnp.ones((3, 4)), properties=[ignorant])
+    assert inference.unknown == ("tanh",)
+    assert inference.mixing[0, 0] == Mixing.top((3, 4), (3, 4))
+
+
+def test_a_rule_of_the_wrong_rank_is_an_error_that_names_the_equation() -> None:
+    wrong = with_rule("tanh", lambda context, operand, output: Mixing.identity((7,)))
+    with pytest.raises(ValueError, match=r"mixing rule for the primitive 'tanh' at .*test_rules.py:\d+ .*\(7,\)"):
+        properties.infer(lambda x: jnp.tanh(x), jnp.ones((3, 4)), properties=[wrong])
+
+
+def test_an_error_in_a_rule_names_the_equation() -> None:
+    def fails(context: Any, operand: int, output: int) -> Any:
+        raise KeyError("axis")
+
+    with pytest.raises(KeyError) as caught:
+        properties.infer(lambda x: jnp.tanh(x), jnp.ones((3, 4)), properties=[with_rule("tanh", fails)])
+    assert any("mixing rule for the primitive 'tanh'" in note for note in caught.value.__notes__)
+
+
+def changed(rules: Rules) -> properties.RelationalProperty:
+    m = MIXING
+    return properties.RelationalProperty(
+        m.name, m.identity, m.top, rules, m.calls, m.decide, m.unstack, m.stack, m.settle, m.fault
+    )
+
+
+def without(name: str) -> properties.RelationalProperty:
+    return changed(MIXING.rules.without(name))
+
+
+def with_rule(name: str, entry: Any) -> properties.RelationalProperty:
+    return changed(MIXING.rules.replacing(name, entry))
+
+
+def test_asking_for_what_is_not_there_says_what_is() -> None:
+    inference = properties.infer(lambda x: x + 1, jnp.ones((3, 4)))
+    with pytest.raises(KeyError, match="there are depth, mixing, rank"):
+        inference.relation("colour", 0, 0)
+    with pytest.raises(IndexError, match="input 1 asked for"):
+        inference.mixing[1, 0]
+    with pytest.raises(IndexError, match="output 2 asked for"):
+        inference.depth[0, 2]
