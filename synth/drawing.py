@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from synth.op import Op
+
 if TYPE_CHECKING:
     from synth.graph import Graph, Node
 
@@ -108,7 +110,12 @@ def _folds(graph: Graph, node: Node, before: Box, params: int, marked: bool) -> 
 
 
 def _label(node: Node) -> str:
-    """The op's kind and the attributes that are not at their defaults; the first size comes first, without its name."""
+    """The op's kind and the attributes that are not at their defaults; the first size comes first, without its name.
+
+    An op that says it in its own words has those.
+    """
+    if type(node.op).__str__ is not Op.__str__:
+        return _short(str(node.op))
     sizes: list[str] = []
     others: list[str] = []
     for field in fields(node.op):
@@ -120,7 +127,10 @@ def _label(node: Node) -> str:
             sizes.append(shown)
             continue
         others.append(field.name if value is True else f"{field.name} {shown}")
-    text = " ".join((node.op.kind(), *sizes, *others))
+    return _short(" ".join((node.op.kind(), *sizes, *others)))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 44 else text[:43] + "…"
 
 

@@ -27,8 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the properties."""
     from alphanas.cli.model import load_model
 
-    graph, _ = load_model(arguments)
-    facts = inspect_graph(graph, batch=arguments.input[0])
+    lifted = load_model(arguments)
+    graph = lifted.graph
+    facts = {**inspect_graph(graph, batch=arguments.input[0]), "opaque": dict(lifted.report.opaque)}
     if arguments.json:
         print_json(facts)
         return 0
@@ -37,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     print_table(columns, rows, right=("parameters", "MACs", "depth", "ops"))
     if arguments.nodes:
         print(f"\n{graph}")
+    for name, reason in facts["opaque"].items():
+        print(f"opaque, kept as it is: {name}: {reason}")
     if facts["unknown"]:
         print(f"taken as mixing everything, because no rule is known: {', '.join(facts['unknown'])}")
     return 0

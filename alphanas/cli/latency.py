@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas.cli.model import load_model
     from synth.analysis import macs
 
-    graph, variables = load_model(arguments)
-    measurements = _measure(graph, variables, arguments)
+    lifted = load_model(arguments)
+    graph = lifted.graph
+    measurements = _measure(graph, lifted.variables, arguments)
     failed = [one for one in measurements if "failure" in one]
     if arguments.json:
         head = {"model": arguments.model, "input": list(arguments.input), "params": graph.params, "macs": macs(graph)}
@@ -78,17 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(graph: Graph, variables: Variables | None, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
-    import jax
-
     from alphanas.execution import Completed, LocalPool
     from alphanas.models import weights
 
     with tempfile.TemporaryDirectory() as folder, LocalPool(workers=1, threads=arguments.threads) as pool:
-        path = Path(folder) / "weights.safetensors"
-        weights.save(variables if variables is not None else graph.init(jax.random.key(0)), path)
+        path = None if variables is None else Path(folder) / "weights.safetensors"
+        if variables is not None and path is not None:
+            weights.save(variables, path)
         payload = {
             "graph": graph.to_json(),
-            "weights": str(path),
+            "weights": path and str(path),
             "batch": arguments.input[0],
             "trials": arguments.trials,
             "threads": arguments.threads,

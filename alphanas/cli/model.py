@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from alphanas.errors import UserError
 
 if TYPE_CHECKING:
+    from alphanas.models.lifting import Lifted
     from synth import Graph, Region
-    from synth.graph import Variables
 
 
-def load_model(arguments: argparse.Namespace) -> tuple[Graph, Variables | None]:
-    """The model's graph, and its variables if it came with any."""
-    from alphanas.models.resolve import resolve
+def load_model(arguments: argparse.Namespace) -> Lifted:
+    """The model's graph, its variables if it came with any, and what of it was not understood."""
+    from alphanas.models.resolve import resolve_with_report
 
-    return resolve(arguments.model, arguments.input, num_classes=arguments.classes)
+    return resolve_with_report(arguments.model, arguments.input, num_classes=arguments.classes)
 
 
 def region_of(graph: Graph, text: str) -> Region:

@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.method not in METHODS:
         saw = "no such synthesis procedure"
         raise UserError(f"--method {arguments.method}", saw=saw, remedy=nearest(arguments.method, METHODS))
-    graph, _ = load_model(arguments)
-    region = region_of(graph, arguments.region)
+    region = region_of(load_model(arguments).graph, arguments.region)
     problem = _problem(region, arguments)
     rng = None if arguments.cheapest else np.random.default_rng(arguments.seed)
     result = synthesize(problem, arguments.method, rng=rng, count=arguments.count, time_limit=arguments.time_limit)

@@ -126,7 +126,8 @@ def _card(name: str, best: Any, seed: Any, change: Markup | None, note: str, *, 
     compared = "" if is_seed else f'<div class="was">{detail}seed {markup(seed)}</div>'
     notes = f'<div class="was">{html.escape(note)}</div>' if note else ""
     title = f"{name} of the seed" if is_seed else name
-    return f'<div class="card"><div class="name">{html.escape(title)}</div><div class="big">{markup(best)}</div>{compared}{notes}</div>'
+    head = f'<div class="name">{html.escape(title)}</div><div class="big">{markup(best)}</div>'
+    return f'<div class="card">{head}{compared}{notes}</div>'
 
 
 def candidates(study: Study) -> str:

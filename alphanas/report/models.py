@@ -23,7 +23,7 @@ def side_by_side(study: Study) -> str:
         return ""
     seed, best = study.seed(), study.best()
     if best.id == seed.id:
-        return figures((seed,)) + drawing(seed, "Seed", frozenset())
+        return figures((seed,)) + drawing(seed, "Seed", frozenset()) + opaque(graph_of(seed))
     graphs = graph_of(seed), graph_of(best)
     gone, new = changed(*graphs)
     note = (
@@ -32,7 +32,7 @@ def side_by_side(study: Study) -> str:
         "out of the seed, and what it put into the best.</p>"
     )
     pictures = drawing(seed, "Seed", gone) + drawing(best, f"Best (#{best.id})", new)
-    return f'{figures((seed, best))}{note}<div class="pair">{pictures}</div>'
+    return f'{figures((seed, best))}{note}<div class="pair">{pictures}</div>{opaque(graphs[0])}'
 
 
 def figures(models: tuple[Candidate, ...]) -> str:
@@ -85,6 +85,16 @@ def drawing(candidate: Candidate, title: str, marked: frozenset[str]) -> str:
     table_of_nodes = f"<details><summary>All nodes</summary><div class='scroll'>{display.as_table(graph)}</div></details>"
     picture = display.as_svg(graph, marked=marked)
     return f"<figure><figcaption><b>{html.escape(caption)}</b></figcaption>{picture}{table_of_nodes}</figure>"
+
+
+def opaque(graph: Graph | str) -> str:
+    """What of the seed is not understood, and therefore stays as it is; and why."""
+    from synth.ops.opaque import Opaque
+
+    nodes = () if isinstance(graph, str) else graph.nodes
+    rows = [(node.name, node.op.label, node.op.because) for node in nodes if isinstance(node.op, Opaque)]
+    caption = "Not understood, and therefore never changed by the search:"
+    return table(("node", "what it is", "why"), rows, caption=caption) if rows else ""
 
 
 def graph_of(candidate: Candidate) -> Graph | str:
