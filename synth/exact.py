@@ -13,73 +13,62 @@ from dataclasses import replace
 
 import numpy as np
 
-from properties import PROPERTIES
 from synth import sizes
-from synth.analysis import macs, verify
-from synth.budget import Interval
-from synth.effect import macs as count_macs
-from synth.effect import params as count_params
-from synth.graph import Graph, chain
-from synth.op import Op, Value
-from synth.problem import Cost, Problem
+from synth.analysis import macs
+from synth.budget import ANY, Interval
+from synth.graph import chain
+from synth.op import Value
+from synth.problem import Cost, Problem, cost_of, macs_of, params_of
 from synth.product import Path, Product, product
+from synth.proving import PATIENCE, Clock, answer
 from synth.questions import questions, shape_goal
-from synth.result import Found, GaveUp, Infeasible, Proof, Result
+from synth.result import GaveUp, Infeasible, Result
 from synth.sized import open_sizes
 from synth.space import Alphabet, Frame, Question, frame
-from synth.target import describe
 
-PATIENCE = 40
-"""Draws in a row that may miss the budget, or repeat a program, before random synthesis stops drawing."""
-
-
-def params_of(op: Op, value: Value) -> float:
-    """The cost of an op in parameters."""
-    return count_params(op, (value,))
-
-
-def macs_of(op: Op, value: Value) -> float:
-    """The cost of an op in multiply-adds."""
-    return count_macs(op, (value,))
-
-
-def ops_of(op: Op, value: Value) -> float:
-    """The cost of an op as one."""
-    return 1.0
+CORE_SECONDS = 0.5
+"""How long each step of finding out what excludes what may take; a step that takes longer leaves the answer larger than need be."""
 
 
 def synthesize(
-    problem: Problem,
-    *,
-    rng: np.random.Generator | None = None,
-    count: int = 1,
-    time_limit: float | None = None,
-    cost: Cost = params_of,
+    problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
 ) -> Result:
-    """`count` programs that meet the problem's target: random ones with `rng`, without it the cheapest by `cost`."""
-    started = time.monotonic()
-    deadline = started + (time_limit if time_limit is not None else 3600.0)
+    """`count` programs that meet the problem's target: random ones with `rng`, without it the cheapest by the problem's cost."""
+    clock = Clock.of(time_limit)
     space = solution_space(problem, prior=problem.prior and rng is not None)
     if isinstance(space, Infeasible):
-        return replace(space, seconds=time.monotonic() - started)
-    paths = _random(problem, space, rng, deadline) if rng is not None else _cheapest(problem, space, cost, deadline)
-    graphs: dict[str, Graph] = {}
-    proofs: list[Proof] = []
-    repeated = 0
-    for path in paths:
-        graph = chain(problem.value, path)
-        repeated = repeated + 1 if graph.hash in graphs else 0
-        if graph.hash not in graphs and (proof := prove(problem, graph)).distance == 0:
-            graphs[graph.hash] = graph
-            proofs.append(proof)
-        if len(graphs) == count or repeated > PATIENCE or time.monotonic() > deadline:
-            break
-    seconds = time.monotonic() - started
-    if graphs:
-        return Found(tuple(graphs.values()), tuple(proofs), seconds, optimal=rng is None)
-    if time.monotonic() > deadline:
-        return GaveUp(f"the time was up before a program was found within {problem.target.budget}", seconds)
-    return Infeasible((*map(describe, problem.target.requirements), str(problem.target.budget)), seconds)
+        return replace(space, seconds=clock.seconds)
+    paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
+    graphs = (chain(problem.value, path) for path in paths)
+    return answer(problem, graphs, count, clock, optimal=rng is None, otherwise=lambda: _without_budget(problem, clock))
+
+
+def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
+    """Which of the requirements and limits exclude each other, where the requirements alone do not."""
+    goal = shape_goal(problem)
+    assert isinstance(goal, Value), "what has programs has a goal"
+    budget = problem.target.budget
+    limits: dict[str, tuple[Cost, Interval]] = {"parameters": (params_of, budget.params), "MACs": (macs_of, budget.macs)}
+    limits = {name: limit for name, limit in limits.items() if limit[1] != ANY}
+    here = frame(Alphabet.of(problem.vocabulary, problem.sizes), problem.value, goal, problem.max_length)
+
+    def possible(kept: list[Question | str]) -> bool:
+        opened = _opened(problem, product(here, [each for each in kept if isinstance(each, Question)], prior=False), clock)
+        if opened is None:
+            return True
+        bounds = [(opened.costs(limits[each][0]), limits[each][1]) for each in kept if isinstance(each, str)]
+        within = [(costs, interval.low, interval.high) for costs, interval in bounds]
+        stop = min(clock.deadline, time.monotonic() + CORE_SECONDS)
+        found = opened.cheapest(np.ones(len(opened.next)), within, deadline=stop)
+        return next(found, None) is not None or time.monotonic() >= stop
+
+    kept: list[Question | str] = [*questions(problem, goal), *limits]
+    for part in list(kept):
+        rest = [other for other in kept if other is not part]
+        if not possible(rest):
+            kept = rest
+    lines = (part.label if isinstance(part, Question) else f"{limits[part][1]} {part}" for part in kept)
+    return Infeasible((f"an output of {goal} from {problem.value} in at most {problem.max_length} ops", *lines), clock.seconds)
 
 
 def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeasible:
@@ -108,32 +97,27 @@ def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
     return kept
 
 
-def prove(problem: Problem, graph: Graph) -> Proof:
-    """What interpreting the program's whole jaxpr says about it."""
-    found = verify(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
-    params, work = graph.params, macs(graph)
-    return Proof(found, problem.target.distance_of(found, params, work), params, work)
-
-
-def _cheapest(problem: Problem, space: Product, cost: Cost, deadline: float) -> Iterator[Path]:
+def _cheapest(problem: Problem, space: Product, clock: Clock) -> Iterator[Path]:
     """The programs within the budget, in order of cost."""
-    opened = _opened(problem, space)
-    for _, path in opened.cheapest(opened.costs(cost), _limits(problem, opened), deadline=deadline):
-        yield path
+    opened = _opened(problem, space, clock)
+    if opened is not None:
+        for _, path in opened.cheapest(opened.costs(cost_of(problem)), _limits(problem, opened), deadline=clock.deadline):
+            yield path
 
 
-def _opened(problem: Problem, space: Product) -> Product:
+def _opened(problem: Problem, space: Product, clock: Clock) -> Product | None:
+    """The space with its sizes open, if the problem has widths; None if the time was up."""
     goal = shape_goal(problem)
-    return open_sizes(space, goal, problem.widths) if problem.widths and isinstance(goal, Value) else space
+    return open_sizes(space, goal, problem.widths, clock) if problem.widths and isinstance(goal, Value) else space
 
 
 def _limits(problem: Problem, space: Product) -> list[tuple[np.ndarray, float, float]]:
     budget = problem.target.budget
     counted = ((params_of, budget.params), (macs_of, budget.macs))
-    return [(space.costs(each), interval.low, interval.high) for each, interval in counted if interval != Interval()]
+    return [(space.costs(each), interval.low, interval.high) for each, interval in counted if interval != ANY]
 
 
-def _random(problem: Problem, space: Product, rng: np.random.Generator, deadline: float) -> Iterator[Path]:
+def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: Clock) -> Iterator[Path]:
     """Random programs within the budget: drawn kinds, then drawn sizes.
 
     Where that keeps missing the budget, exact search with random costs, which ends if there is no program.
@@ -142,18 +126,16 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, deadline
     if lengths is not None and not any(table[0] > 0 for table in space.counts(True)[1:]):
         lengths = None
     misses = 0
-    while misses < PATIENCE and time.monotonic() < deadline:
+    while misses < PATIENCE and not clock.is_up:
         path = _sized(problem, space.sample(rng, weighted=problem.prior, lengths=lengths), rng)
         misses = misses + 1 if path is None else 0
         if path is not None:
             yield path
-    if time.monotonic() >= deadline:
-        return
     plain = solution_space(problem)
-    assert isinstance(plain, Product), "what has programs with the prior has programs without it"
-    opened = _opened(problem, plain)
-    for _, path in opened.cheapest(rng.exponential(size=len(opened.next)), _limits(problem, opened), deadline=deadline):
-        yield path
+    opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None
+    if opened is not None:
+        for _, path in opened.cheapest(rng.exponential(size=len(opened.next)), _limits(problem, opened), deadline=clock.deadline):
+            yield path
 
 
 def _sized(problem: Problem, path: Path, rng: np.random.Generator) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from properties import RelationalProperty
-from synth.effect import size_fields
+from synth.effect import macs, params, size_fields
 from synth.graph import Graph, GraphError
 from synth.op import Op, Value
 from synth.ops import OPS, Vocabulary
@@ -23,7 +23,8 @@ class Problem:
 
     `sizes` are the channel counts that programs are made with. `widths`, if given, are the counts to which the sizes of a finished
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
-    `properties` are relational properties beyond the built-in ones that the target's requirements read.
+    `properties` are relational properties beyond the built-in ones that the target's requirements read. `cost` is what is least in
+    the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of latencies.
     """
 
     value: Value
@@ -34,12 +35,14 @@ class Problem:
     vocabulary: Vocabulary = field(default_factory=lambda: dict(OPS), compare=False)
     prior: bool = True
     properties: tuple[RelationalProperty, ...] = ()
+    cost: str | Cost = "params"
 
     def __post_init__(self) -> None:
         if self.max_length < 0:
             raise ValueError(f"max_length must not be negative, got {self.max_length}")
         if any(size < 1 for size in (*self.sizes, *self.widths)):
             raise ValueError("sizes and widths must be positive")
+        cost_of(self)
 
     @staticmethod
     def of(subject: Graph | Region, target: Target | None = None, *, longer: int = 2, **options: object) -> Problem:
@@ -60,6 +63,33 @@ class Problem:
         return replace(problem, **options)  # type: ignore[arg-type]
 
 
+def params_of(op: Op, value: Value) -> float:
+    """The cost of an op in parameters."""
+    return params(op, (value,))
+
+
+def macs_of(op: Op, value: Value) -> float:
+    """The cost of an op in multiply-adds."""
+    return macs(op, (value,))
+
+
+def ops_of(op: Op, value: Value) -> float:
+    """The cost of an op as one."""
+    return 1.0
+
+
+COSTS: dict[str, Cost] = {"params": params_of, "macs": macs_of, "ops": ops_of}
+
+
+def cost_of(problem: Problem) -> Cost:
+    """The problem's cost as a function; ValueError for a name that is none."""
+    if not isinstance(problem.cost, str):
+        return problem.cost
+    if problem.cost not in COSTS:
+        raise ValueError(f"no cost is called {problem.cost!r}; known are {', '.join(COSTS)}")
+    return COSTS[problem.cost]
+
+
 def _counts(graph: Graph) -> Iterable[int]:
     """The channel counts that a graph uses."""
     ends = [graph.inputs[0].value, *(graph.values[name] for name in graph.outputs)]
@@ -76,6 +106,3 @@ WIDTHS = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
 def widths_up_to(largest: int) -> tuple[int, ...]:
     """The usual widths of at most `largest` channels."""
     return tuple(width for width in WIDTHS if width <= largest)
-
-
-__all__ = ["WIDTHS", "Cost", "Problem", "widths_up_to"]

@@ -7,8 +7,8 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Product:
     next: np.ndarray
     move: np.ndarray
     weight: np.ndarray
+    opened: dict[Hashable, Product] = field(default_factory=dict, repr=False)
+    """The same with open sizes, memoised (see `synth.sized`)."""
 
     def edges(self, state: int) -> range:
         return range(self.starts[state], self.starts[state + 1])
@@ -296,4 +298,5 @@ def trimmed(whole: Product) -> Product:
         next=number[whole.next[kept]],
         move=whole.move[kept],
         weight=whole.weight[kept],
+        opened={},
     )

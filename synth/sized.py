@@ -13,10 +13,24 @@ import numpy as np
 from synth.effect import effect, size_fields, with_size
 from synth.op import Op, ShapeMismatch, Value
 from synth.product import Product, trimmed
+from synth.proving import Clock
 
 
-def open_sizes(base: Product, goal: Value, widths: Sequence[int]) -> Product:
-    """The product of the same sequences with every size from `widths`, or as it was, from the same type to `goal`."""
+def open_sizes(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Product | None:
+    """The product of the same sequences with every size from `widths`, or as it was, from the same type to `goal`.
+
+    None if the time was up before it was made; memoised with the product.
+    """
+    key = goal, tuple(widths)
+    if key not in base.opened:
+        opened = _open(base, goal, widths, clock)
+        if opened is None:
+            return None
+        base.opened[key] = opened
+    return base.opened[key]
+
+
+def _open(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Product | None:
     if not len(base.values):
         return base
     variants = _Variants(base, widths)
@@ -25,6 +39,8 @@ def open_sizes(base: Product, goal: Value, widths: Sequence[int]) -> Product:
     states, layers = [start], [0]
     starts, following, moves = [0], [], []
     for index, (state, kind) in enumerate(states):
+        if clock.is_up:
+            return None
         for edge in base.edges(state) if layers[index] < base.length else ():
             nominal = int(base.values[base.next[edge]])
             for move, after in variants.of(kind, int(base.move[edge]), nominal):

@@ -1,0 +1,73 @@
+"""What every procedure does with its candidates: prove them by interpreting the whole program, and answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from properties import PROPERTIES
+from synth.analysis import macs, verify
+from synth.graph import Graph
+from synth.problem import Problem
+from synth.result import Found, GaveUp, Infeasible, Proof, Result
+
+PATIENCE = 40
+"""Candidates in a row that may be repetitions before a procedure is held to have no others."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a procedure was started and when it must be done, in seconds of the monotonic clock."""
+
+    started: float
+    deadline: float
+
+    @staticmethod
+    def of(time_limit: float | None) -> Clock:
+        """A clock that starts now; no limit is a day."""
+        now = time.monotonic()
+        return Clock(now, now + (86_400.0 if time_limit is None else time_limit))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def is_up(self) -> bool:
+        return time.monotonic() > self.deadline
+
+
+def prove(problem: Problem, graph: Graph) -> Proof:
+    """What interpreting the program's whole jaxpr says about it."""
+    found = verify(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
+    params, work = graph.params, macs(graph)
+    return Proof(found, problem.target.distance_of(found, params, work), params, work)
+
+
+def answer(
+    problem: Problem,
+    candidates: Iterable[Graph],
+    count: int,
+    clock: Clock,
+    *,
+    optimal: bool = False,
+    otherwise: Callable[[], Infeasible | GaveUp],
+) -> Result:
+    """The first `count` distinct candidates that are proven to meet the target; `otherwise` says why if there are none."""
+    graphs: dict[str, Graph] = {}
+    proofs: list[Proof] = []
+    repeated = 0
+    for graph in candidates:
+        repeated = repeated + 1 if graph.hash in graphs else 0
+        if graph.hash not in graphs and (proof := prove(problem, graph)).distance == 0:
+            graphs[graph.hash] = graph
+            proofs.append(proof)
+        if len(graphs) == count or repeated > PATIENCE or clock.is_up:
+            break
+    if graphs:
+        return Found(tuple(graphs.values()), tuple(proofs), clock.seconds, optimal=optimal)
+    if clock.is_up:
+        return GaveUp(f"the time was up before a program was found within {problem.target.budget}", clock.seconds)
+    return otherwise()
