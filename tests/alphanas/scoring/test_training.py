@@ -123,18 +123,32 @@ def test_evaluation_equals_the_graph_in_inference_for_any_number_of_pictures() -
 
 
 def test_a_child_inherits_what_is_the_same_and_nothing_else() -> None:
-    parent, child = network(4), network(4, classes=5)
-    renamed = Graph(child.inputs, child.nodes, child.outputs)
+    parent = network()
+    changed = tuple(Node("act", Dropout(rate=0.2), node.inputs) if node.name == "act" else node for node in parent.nodes)
+    child = Graph(parent.inputs, (*changed[:-1], Node("other", changed[-1].op, ("drop",))), ("other",))
     trained = training.train(parent, *stripes(32), RECIPE, seed=0).variables
-    fresh = renamed.init(jax.random.key(9))
-    variables, taken = inheritance.inherited(renamed, fresh, parent, trained)
+    fresh = child.init(jax.random.key(9))
+    variables, taken = inheritance.inherited(child, fresh, parent, trained)
     assert taken == 2
-    for name, array in variables["params"]["norm"].items():
-        np.testing.assert_array_equal(array, trained["params"]["norm"][name])
-    np.testing.assert_array_equal(variables["state"]["norm"]["mean"], trained["state"]["norm"]["mean"])
-    np.testing.assert_array_equal(variables["params"]["head"]["kernel"], fresh["params"]["head"]["kernel"])
-    wider, taken = inheritance.inherited(network(6), network(6).init(jax.random.key(0)), parent, trained)
-    assert taken == 0 and wider["params"]["conv"]["kernel"].shape[-1] == 6
+    for collection, node in (("params", "conv"), ("params", "norm"), ("state", "norm")):
+        for name, array in variables[collection][node].items():
+            np.testing.assert_array_equal(array, trained[collection][node][name])
+    np.testing.assert_array_equal(variables["params"]["other"]["kernel"], fresh["params"]["other"]["kernel"])
+
+
+@pytest.mark.parametrize("width", [2, 6])
+def test_channels_that_parent_and_child_share_are_inherited(width: int) -> None:
+    parent, child = network(4), network(width)
+    trained = training.train(parent, *stripes(32), RECIPE, seed=0).variables
+    fresh = child.init(jax.random.key(9))
+    variables, taken = inheritance.inherited(child, fresh, parent, trained)
+    shared = min(width, 4)
+    assert taken == 3
+    kernel, head = variables["params"]["conv"]["kernel"], variables["params"]["head"]["kernel"]
+    assert kernel.shape[-1] == width and head.shape == (width, 3)
+    np.testing.assert_array_equal(kernel[..., :shared], trained["params"]["conv"]["kernel"][..., :shared])
+    np.testing.assert_array_equal(kernel[..., shared:], fresh["params"]["conv"]["kernel"][..., shared:])
+    np.testing.assert_array_equal(head[:shared], trained["params"]["head"]["kernel"][:shared])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
@@ -156,14 +170,17 @@ def test_a_recipe_refuses_what_it_does_not_know() -> None:
     assert Recipe.from_mapping({"epochs": 2, "short_epochs": 1, "inherit": True, "time_limit": 3.0}).epochs == 2
 
 
-def test_shifts_move_each_picture_by_whole_pixels() -> None:
-    """Oracle: every shifted picture is one of the windows of the picture with its edges repeated."""
-    pictures = np.random.default_rng(0).random((20, 8, 7, 2), np.float32)
+def test_shifts_move_half_of_the_pictures_by_whole_pixels() -> None:
+    """Oracle: every shifted picture is one of the windows of the picture with a frame of background around it."""
+    pictures = np.random.default_rng(0).random((400, 8, 7, 2), np.float32)
     moved = shifted(np.random.default_rng(1), pictures)
+    frame = np.broadcast_to(pictures.min((0, 1, 2)), (10, 9, 2))
     for before, after in zip(pictures, moved, strict=True):
-        padded = np.pad(before, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        padded = frame.copy()
+        padded[1:-1, 1:-1] = before
         assert any(np.array_equal(after, padded[i : i + 8, j : j + 7]) for i in range(3) for j in range(3))
-    assert not np.array_equal(pictures, moved)
+    still = np.mean([np.array_equal(before, after) for before, after in zip(pictures, moved, strict=True)])
+    assert 0.45 < still < 0.65
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
