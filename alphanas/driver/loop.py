@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
+from alphanas.models import weights
+from alphanas.models.lifting import Lifted
 from alphanas.scoring.reject import ScoreFilter
 from alphanas.search import strategies
 from alphanas.search.archive import Archive, Member
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.study import STATUSES, Candidate
 
-if TYPE_CHECKING:
-    from synth.graph import Graph, Variables
-
 EMPTY_GENERATIONS = 3
 """After so many generations in a row without a new candidate, the space around the archive counts as exhausted."""
 
 
-def search_generations(run: Run, seed: Graph, variables: Variables | None) -> None:
+def search_generations(run: Run, seed: Lifted) -> None:
     """Searches until only the finish's share of the time is left, or enough candidates were trained, or nothing new is found."""
     run.stage = "training the seed model"
     run.tell()
-    _record_seed(run, seed, variables)
+    _record_seed(run, seed)
     if not run_flows(run.pool, iter([_judge_seed(run)]), out_of_time=lambda: run.time_left < 0, on_change=run.tell):
         return
     run.stage = "searching"
@@ -45,17 +43,16 @@ def search_generations(run: Run, seed: Graph, variables: Variables | None) -> No
             run.recorder.decide("elapsed", {"seconds": run.elapsed})
 
 
-def _record_seed(run: Run, seed: Graph, variables: Variables | None) -> None:
+def _record_seed(run: Run, seed: Lifted) -> None:
     if any(candidate.id == SEED for candidate in run.recorder.study.candidates()):
         return
     artifacts = {}
-    if variables is not None:
-        from alphanas.models import weights as files
-
+    if seed.variables is not None:
         path = run.recorder.scratch("seed.safetensors")
-        files.save(variables, path)
+        weights.save(seed.variables, path)
         artifacts = {"weights/initial": path}
-    run.recorder.candidate(SEED, graph_json=seed.to_json(), graph_hash=seed.hash, artifacts=artifacts)
+    origin = {"kind": "seed", "model": run.config.model, "ops": seed.report.ops, "opaque": seed.report.opaque}
+    run.recorder.candidate(SEED, graph_json=seed.graph.to_json(), graph_hash=seed.graph.hash, proposal=origin, artifacts=artifacts)
 
 
 def _judge_seed(run: Run) -> Flow:

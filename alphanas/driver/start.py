@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from alphanas import data
 from alphanas.config import Config
 from alphanas.driver.finish import finish
@@ -14,21 +12,18 @@ from alphanas.driver.loop import search_generations
 from alphanas.driver.run import Run
 from alphanas.errors import Fault, UserError
 from alphanas.execution import LocalPool
-from alphanas.models.resolve import resolve
+from alphanas.models.lifting import Lifted
+from alphanas.models.resolve import resolve_with_report
 from alphanas.report.progress import Progress, Silent
 from alphanas.study import Recorder, Study, create_study, environment, open_study, resume_study
-
-if TYPE_CHECKING:
-    from synth.graph import Graph, Variables
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a search starts from: the data, the seed model, and its weights if it came with any."""
+    """What a search starts from: the data, and the seed model with its weights if it came with any."""
 
     data: data.DataSet
-    seed: Graph
-    variables: Variables | None
+    seed: Lifted
 
 
 def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
@@ -67,7 +62,8 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
 def open_inputs(config: Config) -> Opening:
     """Data and seed model, each checked against the other."""
     pictures = data.load(config.data)
-    graph, variables = resolve(config.model, (1, *pictures.input_shape), num_classes=pictures.num_classes)
+    lifted = resolve_with_report(config.model, (1, *pictures.input_shape), num_classes=pictures.num_classes)
+    graph = lifted.graph
     faults = [
         Fault(f"model {config.model}", saw=f"{len(values)} {end}", wanted=f"one {end.removesuffix('s')}")
         for end, values in (("inputs", graph.inputs), ("outputs", graph.outputs))
@@ -79,14 +75,14 @@ def open_inputs(config: Config) -> Opening:
     if logits.shape != (None, pictures.num_classes):
         wanted = f"a batch of {pictures.num_classes} logits for the classes of {pictures.name}"
         raise UserError(f"model {config.model}", saw=f"an output of shape {logits}", wanted=wanted)
-    return Opening(pictures, graph, variables)
+    return Opening(pictures, lifted)
 
 
 def _conduct(config: Config, recorder: Recorder, opening: Opening, progress: Progress, started: float, spent: float) -> None:
     with LocalPool(workers=config.workers, threads=config.execution.threads, memory_limit=_memory(config)) as pool:
         run = Run(config, recorder, pool, progress, examples=len(opening.data.y_valid), spent=spent, started=started)
         try:
-            search_generations(run, opening.seed, opening.variables)
+            search_generations(run, opening.seed)
             finish(run)
         finally:
             recorder.decide("elapsed", {"seconds": run.elapsed})
