@@ -81,8 +81,9 @@ class Candidate:
 
     def objective(self, name: str) -> float | None:
         """The number to minimise that goes by this name in `search.objectives`; None when it is not known."""
-        special = {"error": self.error, "latency": self.latency_ms}
-        return special[name] if name in special else _number(self.values("cost").get(name))
+        if name == "error":
+            return self.error
+        return self.latency_ms if name == "latency" else _number(self.values("cost").get(name))
 
     def graph_json(self) -> str | None:
         """The graph as JSON; None when synthesis found none."""

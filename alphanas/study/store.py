@@ -112,25 +112,28 @@ def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any]) 
     connection.execute(insert(schema.decisions), {"kind": kind, "payload": dict(payload), "time": time.time()})
 
 
-OUTCOME_COLUMNS = ("candidate", "stage", "discriminator", "status", "cause", "message", "values", "started", "ended")
+OUTCOME_COLUMNS = tuple(column.name for column in schema.outcomes.c if column.name != "sequence")
 
 
 def _outcome(row: Row[Any]) -> Outcome:
-    _typed(row, OUTCOME_TYPES)
-    return Outcome(**{name: row._mapping[name] for name in OUTCOME_COLUMNS})
+    return Outcome(*_typed(row, OUTCOME_TYPES)[1:])  # all but the sequence number, in the order of the columns
 
 
-def _types(columns: Iterable[Column[Any]]) -> dict[str, tuple[type, ...]]:
-    """Name → what Python has for the column. SQLite itself takes anything anywhere."""
+Types = tuple[tuple[str, tuple[type, ...]], ...]
+
+
+def _types(columns: Iterable[Column[Any]]) -> Types:
+    """(name, what Python has for it) of each column. SQLite itself takes anything anywhere."""
     kinds: Mapping[type, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,), object: (dict,)}
-    return {column.name: kinds[column.type.python_type] + ((type(None),) if column.nullable else ()) for column in columns}
+    nothing = (type(None),)
+    return tuple((one.name, kinds[one.type.python_type] + (nothing if one.nullable else ())) for one in columns)
 
 
-def _typed(row: Row[Any], types: Mapping[str, tuple[type, ...]]) -> Row[Any]:
+def _typed(row: Row[Any], types: Types) -> Row[Any]:
     """The same row; `NotAFact` if a value is not of its column's type."""
-    for name, kinds in types.items():
-        if not isinstance(row._mapping[name], kinds):
-            raise NotAFact(f"{name} of a row is {str(row._mapping[name])[:60]!r}")
+    for value, (name, kinds) in zip(row, types, strict=True):
+        if not isinstance(value, kinds):
+            raise NotAFact(f"{name} of a row is {str(value)[:60]!r}")
     return row
 
 
