@@ -220,15 +220,26 @@ class Config:
         return Config.from_mapping(replace(self, **changes).to_mapping())
 
 
-# What may change between a search and its resume: when it stops and on how many processes it runs, never what it proposes.
-FREE_TO_CHANGE = (
-    "time_limit",
-    "workers",
-    "execution.threads",
-    "execution.memory",
-    "search.max_candidates",
-    "data.source",
+# What may change between a search and its resume: when it stops, on how many processes it runs, and where its data lies (which the
+# study's fingerprint of the data then checks); never what it proposes.
+FREE_TO_CHANGE = frozenset(
+    {"time_limit", "workers", "search.max_candidates", "execution.threads", "execution.memory", "data.source"}
 )
+
+
+def resumed(stored: Config, edited: Config) -> Config:
+    """The config to go on with: the edited one, if it differs from the study's only in what may change; otherwise `UserError`."""
+    before, now = flatten(stored.to_mapping()), flatten(edited.to_mapping())
+    faults = [
+        Fault(
+            key, f"saw {now[key]!r}", f"{before[key]!r}, as the study was started", "undo the change, or search into another folder"
+        )
+        for key in stored.difference(edited)
+        if key not in FREE_TO_CHANGE
+    ]
+    if faults:
+        raise UserError(faults, cause="other_study")
+    return edited
 
 
 def contradictions(config: Config) -> list[Fault]:

@@ -19,6 +19,8 @@ from alphanas.execution.results import Completed, Failed, Result
 TAIL_BYTES = 16_384
 POLL_S = 0.2
 FAREWELL_S = 1.0
+# Whether the system tells that a child has ended without reaping it; macOS does not, to Python before 3.13.
+CAN_LOOK = sys.platform != "darwin"
 BOOT = "import sys; from alphanas.execution.worker import main; main(*map(int, sys.argv[1:]))"
 
 
@@ -107,7 +109,7 @@ class WorkerProcess:
     def kill(self) -> int:
         """Ends the worker and all that it started; returns its exit status as `subprocess` has it."""
         # The group first: as long as the dead leader is not reaped, its number cannot be anyone else's.
-        if self._process.returncode is None:
+        if self._process.returncode is None or not CAN_LOOK:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         return self._process.wait()
@@ -128,6 +130,8 @@ class WorkerProcess:
         """Whether it has ended, without reaping it."""
         if self._process.returncode is not None:
             return True
+        if not CAN_LOOK:
+            return self._process.poll() is not None
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:

@@ -116,7 +116,8 @@ OUTCOME_COLUMNS = tuple(column.name for column in schema.outcomes.c if column.na
 
 
 def _outcome(row: Row[Any]) -> Outcome:
-    return Outcome(*_typed(row, OUTCOME_TYPES)[1:])  # all but the sequence number, in the order of the columns
+    fields: list[Any] = list(_typed(row, OUTCOME_TYPES))[1:]  # all but the sequence number, in the order of the columns
+    return Outcome(*fields)
 
 
 Types = tuple[tuple[str, tuple[type, ...]], ...]

@@ -18,8 +18,6 @@ from alphanas.execution import Completed, Failed, Handle, LocalPool, thread_envi
 TASKS = "sample_tasks"
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "waitid"), reason="worker processes need a POSIX system")
-
 
 @pytest.fixture(scope="module")
 def on_path() -> Iterator[None]:
