@@ -224,6 +224,15 @@ def test_a_stored_config_opens_without_its_files() -> None:
     assert Config.from_mapping({"data": {"source": "npz:/nowhere.npz"}}).data.source == "npz:/nowhere.npz"
 
 
+def test_a_resumed_study_may_run_longer_elsewhere_but_not_search_otherwise() -> None:
+    longer = Config.from_mapping({"time_limit": "1h", "workers": 4, "data": {"source": "npz:/moved.npz"}})
+    assert resumed(DEFAULTS, longer) == longer
+    assert set(keys()) >= FREE_TO_CHANGE
+    with pytest.raises(UserError) as caught:
+        resumed(DEFAULTS, Config.from_mapping({"time_limit": "1h", "seed": 1, "training": {"epochs": 31}}))
+    assert {fault.thing for fault in caught.value.faults} == {"seed", "training.epochs"}
+
+
 def test_every_source_has_a_form() -> None:
     for name, source in SOURCES.items():
         assert source_fault(f"{name}:{source.argument}" if source.argument else name) is None
