@@ -52,11 +52,14 @@ def reference(model: Model) -> list[np.ndarray]:
 
 
 def _tvm(model: Model) -> Prepared:
-    """Our kernels: weights packed into vectors, epilogues fused, knobs chosen by timing."""
+    """Our kernels: weights packed into vectors, epilogues fused, knobs chosen by timing.
+
+    With trials, MetaSchedule tries the heaviest kernels too, and its function takes the place of ours where it is faster.
+    """
     import tvm
     from tvm import relax
 
-    from alphanas.hardware import lowering, tuning
+    from alphanas.hardware import lowering, schedules, tuning
     from alphanas.hardware.machine import this_machine, use_threads
 
     use_threads(model.threads)
@@ -68,7 +71,9 @@ def _tvm(model: Model) -> Prepared:
     timed = model.knob_seconds > 0
     tuned = tuning.tune(lowered, machine, limit_s=model.knob_seconds, records=model.records) if timed else None
     chosen = tuned or tuning.untuned(lowered, machine)
-    module = lowering.build_module(lowered, chosen.knobs)
+    functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, chosen.knobs, strict=True)]
+    replaced = _replace_by_metaschedule(lowered, machine, functions, model.trials) if model.trials else 0
+    module = lowering.assemble(lowered, functions)
     machine_code = relax.VirtualMachine(tvm.compile(module, target=machine.target), tvm.cpu())
     main = machine_code["main"]
     arguments = [tvm.runtime.tensor(array) for array in model.inputs]
@@ -79,14 +84,27 @@ def _tvm(model: Model) -> Prepared:
         return [item.numpy() for item in result] if several else [result.numpy()]
 
     facts = {
-        "schedule": "packed",
+        "schedule": "packed+metaschedule" if replaced else "packed",
         "tuned": chosen.complete,
-        "trials": 0,
+        "trials": model.trials,
         "candidates": chosen.built,
         "kernels": lowered.counts(),
         "target": machine.cpu,
     }
     return Prepared(lambda: main(*arguments), outputs, facts)
+
+
+def _replace_by_metaschedule(lowered: Any, machine: Any, functions: list[Any], trials: int) -> int:
+    """Puts MetaSchedule's functions in the place of ours where they are faster; returns how many."""
+    from alphanas.hardware import metaschedule, tuning
+
+    replaced = 0
+    for number, function in metaschedule.tuned(lowered, machine, trials).items():
+        ours, theirs = tuning.time_functions(lowered.tasks[number], [functions[number], function], machine)
+        if theirs < ours:
+            functions[number] = function
+            replaced += 1
+    return replaced
 
 
 def _xla(model: Model) -> Prepared:

@@ -72,15 +72,11 @@ def _lowered(planned: Plan, lanes: int) -> Lowered:
 
 def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:
     """The Relax module with every task under its knobs; its entry is `main`."""
-    return _relax(lowered, [scheduled(task, chosen) for task, chosen in zip(lowered.tasks, knobs, strict=True)])
+    return assemble(lowered, [scheduled(task, chosen) for task, chosen in zip(lowered.tasks, knobs, strict=True)])
 
 
-def build_unscheduled(lowered: Lowered) -> Any:
-    """The Relax module with bare kernels, for a tuner that writes schedules of its own."""
-    return _relax(lowered, [task.function for task in lowered.tasks])
-
-
-def _relax(lowered: Lowered, functions: list[Any]) -> Any:
+def assemble(lowered: Lowered, functions: Sequence[Any]) -> Any:
+    """The Relax module that calls these functions, one a task."""
     flat = lowered.flat
     builder = relax.BlockBuilder()
     inputs = [relax.Var(f"x{n}", _tensor(flat.types[slot].shape, flat.types[slot].dtype)) for n, slot in enumerate(flat.inputs)]

@@ -80,6 +80,11 @@ def _number(run: Callable[[], object], repeat_s: float) -> int:
     return number
 
 
+def settled_number(seconds: float, wanted: float) -> int:
+    """How many runs of so many seconds last as long as wanted; one at least."""
+    return max(1, int(wanted / max(seconds, 1e-9)))
+
+
 def _repeat(run: Callable[[], object], number: int) -> float:
     begin = time.perf_counter()
     for _ in range(number):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,23 @@ def _fastest(task: Emitted, machine: Machine) -> tuple[Knobs, float, int]:
 
 
 def _timed(task: Emitted, choices: list[Knobs], machine: Machine) -> dict[Knobs, float]:
-    functions = {f"choice{n}": scheduled(task, knobs) for n, knobs in enumerate(choices)}
-    module = tvm.IRModule({name: function.with_attr("global_symbol", name) for name, function in functions.items()})
-    compiled = tvm.compile(module, target=machine.target).jit()
+    seconds = time_functions(task, [scheduled(task, knobs) for knobs in choices], machine)
+    return dict(zip(choices, seconds, strict=True))
+
+
+def time_functions(task: Emitted, functions: Sequence[Any], machine: Machine) -> list[float]:
+    """Seconds of one run of each function that computes the task, all timed in turns."""
+    names = [f"choice{n}" for n in range(len(functions))]
+    symbols = {name: function.with_attr("global_symbol", name) for name, function in zip(names, functions, strict=True)}
+    compiled = tvm.compile(tvm.IRModule(symbols), target=machine.target).jit()
     device = tvm.cpu()
     arrays = [tvm.runtime.tensor(array, device) for array in _arguments(task)]
-    best = dict.fromkeys(functions, float("inf"))
+    best = dict.fromkeys(names, float("inf"))
     for _ in range(ROUNDS):
-        for name in functions:
+        for name in names:
             timer = compiled.time_evaluator(name, device, number=1, repeat=1, min_repeat_ms=ROUND_MS)
             best[name] = min(best[name], float(timer(*arrays).mean))
-    return dict(zip(choices, best.values(), strict=True))
+    return list(best.values())
 
 
 def _arguments(task: Emitted) -> list[np.ndarray]:
