@@ -91,7 +91,7 @@ class Search:
     generation: int = option(8, Integer(1, 10_000), "proposals made from the same archive, before it is updated")
     objectives: tuple[str, ...] = option(
         ("error", "params", "macs"),
-        ListOf(OneOf(("error", "params", "macs", "latency", "peak_bytes")), shortest=1, distinct=True),
+        ListOf(OneOf(("error", "params", "macs", "peak_bytes")), shortest=1, distinct=True),
         "numbers to minimise",
     )
     max_candidates: int = option(0, COUNT, "stop after this many candidates; 0: the time limit alone stops")
@@ -269,12 +269,6 @@ def contradictions(config: Config) -> list[Fault]:
             "search.max_candidates",
             search.max_candidates,
             f"0 (no limit) or at least finish.finalists = {finish.finalists}",
-        ),
-        (
-            "latency" in search.objectives and not config.hardware.backends,
-            "search.objectives",
-            "latency",
-            "a back end in hardware.backends to measure it",
         ),
     )
     faults = [Fault(key, f"saw {saw}", wanted) for broken, key, saw, wanted in rules if broken]

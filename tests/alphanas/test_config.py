@@ -50,7 +50,6 @@ FAULTY = [
     ({"search": {"objectives": ["error", "error"]}}, "search.objectives", "without repetitions"),
     ({"search": {"region_min": 9}}, "search.region_min", "search.region_max = 8"),
     ({"search": {"max_candidates": 2}}, "search.max_candidates", "finish.finalists = 3"),
-    ({"search": {"objectives": ["latency"]}, "hardware": {"backends": []}}, "search.objectives", "hardware.backends"),
     ({"synthesis": {"params_ratio": [3, 1]}}, "synthesis.params_ratio", "low not above high"),
     ({"synthesis": {"params_ratio": [1]}}, "synthesis.params_ratio", "a pair"),
     ({"training": {"inherit": 1}}, "training.inherit", "true or false"),
