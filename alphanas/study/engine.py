@@ -12,7 +12,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,23 +38,43 @@ def writer(folder: Path) -> Engine:
     return _engine(connect, "BEGIN IMMEDIATE")
 
 
-def reader(folder: Path) -> Engine:
-    """An engine that cannot write; it sees every commit of a running writer."""
+def reader(folder: Path, steps: Sequence[str] = ()) -> Engine:
+    """An engine that cannot write; it sees every commit of a running writer. With migration steps, a migrated copy in memory."""
     path = folder / DATABASE
 
     def connect() -> sqlite3.Connection:
-        try:
-            return _open_read_only(path, "mode=ro")
-        except sqlite3.OperationalError:
-            # On read-only media the log cannot be joined with the file in place; without a log there is nothing to join.
-            log = path.with_name(path.name + "-wal")
-            if not path.is_file():
-                raise
-            if not log.exists() or log.stat().st_size == 0:
-                return _open_read_only(path, "mode=ro&immutable=1")
-            return _open_copy(path, log)
+        return _migrated(_open(path), steps) if steps else _open(path)
 
     return _engine(connect, "BEGIN")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        return _open_read_only(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # On read-only media the log cannot be joined with the file in place; without a log there is nothing to join.
+        log = path.with_name(path.name + "-wal")
+        if not path.is_file():
+            raise
+        if not log.exists() or log.stat().st_size == 0:
+            return _open_read_only(path, "mode=ro&immutable=1")
+        return _open_copy(path, log)
+
+
+def _migrated(source: sqlite3.Connection, steps: Sequence[str]) -> sqlite3.Connection:
+    memory = _in_memory(source)
+    for step in steps:
+        memory.execute(step)
+    return memory
+
+
+def _in_memory(source: sqlite3.Connection) -> sqlite3.Connection:
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        source.backup(memory)
+    finally:
+        source.close()
+    return memory
 
 
 def _open_read_only(path: Path, options: str) -> sqlite3.Connection:
@@ -74,13 +94,7 @@ def _open_copy(path: Path, log: Path) -> sqlite3.Connection:
         copy = Path(folder) / path.name
         shutil.copyfile(path, copy)
         shutil.copyfile(log, copy.with_name(log.name))
-        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        source = sqlite3.connect(copy)
-        try:
-            source.backup(memory)
-        finally:
-            source.close()
-        return memory
+        return _in_memory(sqlite3.connect(copy))
 
 
 def _engine(connect: Callable[[], sqlite3.Connection], begin: str) -> Engine:

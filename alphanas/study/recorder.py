@@ -254,11 +254,14 @@ def resume_study(folder: str | Path, *, config: Mapping[str, Any] | None = None,
     lock = Lock(folder)
     engine = engines.writer(folder)
     try:
-        check_version(folder, engine)
+        version = check_version(folder, engine)
         with translated(folder), engine.connect() as connection:
             verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         if verdict != "ok":
             raise corrupted(folder, f"study.sqlite: {verdict}")
+        with translated(folder), engine.begin() as connection:
+            for step in schema.steps_from(version):
+                connection.exec_driver_sql(step)
         with translated(folder):
             study = Study(folder, engine.connect)
         _require_same(folder, study, config, fingerprint)

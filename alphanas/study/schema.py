@@ -5,6 +5,8 @@ Plain SQLAlchemy Core with portable types, so that PostgreSQL can stand in for S
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -20,6 +22,17 @@ from sqlalchemy import (
 )
 
 VERSION = 1
+
+# Version → SQL that makes it the next one. A search applies it to the store, a reader to a copy in memory. Whoever changes a table
+# adds the step here and a run folder of the old version to the tests.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
+
+
+def steps_from(version: int) -> tuple[str, ...]:
+    """All the SQL between a version and this release's; empty if it is this release's."""
+    steps = [step for passed in range(version, VERSION) for step in MIGRATIONS[passed]]
+    return (*steps, f"UPDATE study SET schema_version = {VERSION}") if version < VERSION else ()
+
 
 metadata = MetaData()
 

@@ -203,7 +203,10 @@ def open_study(folder: str | Path) -> Study:
     require_store(folder)
     engine = engines.reader(folder)
     try:
-        check_version(folder, engine)
+        steps = schema.steps_from(check_version(folder, engine))
+        if steps:
+            engine.dispose()
+            engine = engines.reader(folder, steps)
         return Study(folder, engine.connect, dispose=engine.dispose)
     except BaseException:
         engine.dispose()
@@ -239,7 +242,8 @@ def check_version(folder: Path, engine: Engine) -> int:
         version = connection.exec_driver_sql("SELECT max(schema_version) FROM study").scalar_one()
     if version is None:
         raise not_a_run_folder(folder, "its study.sqlite holds no study")
-    if not isinstance(version, int) or version < 1 or not set(schema.metadata.tables) <= tables:
+    lacking = version == schema.VERSION and not set(schema.metadata.tables) <= tables
+    if not isinstance(version, int) or version < 1 or lacking:
         raise corrupted(folder, f"study.sqlite: schema version {version!r}, tables {', '.join(sorted(tables))}")
     if version > schema.VERSION:
         raise UserError(
