@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
 from alphanas import data
 from alphanas.config import Config
 from alphanas.driver.finish import finish
