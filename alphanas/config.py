@@ -320,7 +320,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"config {path}", saw="no such file", remedy=remedy, cause="missing_file") from None
     except OSError as error:
         raise UserError(f"config {path}", saw=error.strerror or str(error), remedy=remedy, cause="missing_file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise UserError(f"config {path}", saw=f"not TOML: {error}", remedy="mend that line", cause="bad_config") from None
 
 
@@ -337,7 +337,7 @@ def _override(text: str, faults: list[Fault]) -> tuple[str, Any]:
         return ("", None)
     try:
         return (key, tomllib.loads(f"value = {value}")["value"])
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return (key, value)
 
 

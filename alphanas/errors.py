@@ -27,7 +27,12 @@ class Fault:
     def __str__(self) -> str:
         parts = [self.saw, f"wanted {self.wanted}" if self.wanted else "", self.remedy]
         text = "; ".join(part for part in parts if part)
-        return " ".join((f"{self.thing}: {text}" if text else self.thing).split())
+        return _printable(" ".join((f"{self.thing}: {text}" if text else self.thing).split()))
+
+
+def _printable(text: str) -> str:
+    """The same text without what would move a terminal's cursor or colours; a file of a stranger may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class UserError(Exception):

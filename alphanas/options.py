@@ -31,10 +31,10 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number from `low` to `high`, both included."""
+    """A whole number from `low` to `high`, both included; never beyond what JSON readers take exactly."""
 
-    low: int | None = None
-    high: int | None = None
+    low: int = -(2**53)
+    high: int = 2**53
 
     def read(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not _within(value, self.low, self.high):
@@ -303,6 +303,7 @@ def _within(value: float, low: float | None, high: float | None) -> bool:
 
 
 def _range_text(low: float | None, high: float | None, open_low: bool = False, open_high: bool = False) -> str:
+    low, high = (None if end is not None and abs(end) == 2**53 else end for end in (low, high))
     lower = "" if low is None else f" above {low}" if open_low else f" of at least {low}"
     upper = "" if high is None else f" below {high}" if open_high else f" of at most {high}"
     return f"{lower}{' and' if lower and upper else ''}{upper}"

@@ -19,7 +19,7 @@ from alphanas.execution.process import WorkerProcess
 from alphanas.execution.results import Failed, Result
 from alphanas.execution.threads import thread_environment
 
-RECYCLE_BYTES = 1536 << 20
+RECYCLE_BYTES = 1 << 30
 # A worker may be lost before it begins the task it was handed: killed while idle, no memory to start. That is not the task's doing.
 ATTEMPTS = 3
 
