@@ -39,12 +39,13 @@ Stopped = Literal["finished", "diverged", "time_limit"]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training run came to: its variables, how it stopped, after how many epochs, and the mean loss of each."""
+    """What a training run came to: its variables, how it stopped, and the mean loss of each epoch."""
 
     variables: Variables
     stopped: Stopped
     losses: tuple[float, ...]
-    seconds: float
+    seconds: tuple[float, ...]
+    """Wall time of each epoch; the first one's has the compilation in it."""
 
     @property
     def epochs(self) -> int:
@@ -77,7 +78,6 @@ def train(
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
-    began = time.monotonic()
     variables = graph.init(jax.random.key(seed)) if start is None else start
     batch = min(recipe.batch_size, len(pictures))
     per_epoch = len(pictures) // batch
@@ -87,8 +87,10 @@ def train(
     decay = _decays(graph, step.params) * np.float32(recipe.decay)
     keys = np.random.default_rng([seed, _KEYS]).integers(0, 2**32, (steps, 2), np.uint32)
     losses: list[float] = []
+    seconds: list[float] = []
     stopped: Stopped = "finished"
     for epoch in range(recipe.epochs):
+        began = time.monotonic()
         rng = np.random.default_rng([seed, _ORDER, epoch])
         order = rng.permutation(len(pictures))[: per_epoch * batch]
         shown, wanted = AUGMENTATIONS[recipe.augment](rng, pictures[order]), labels[order]
@@ -100,13 +102,14 @@ def train(
             carry, loss = step.run(carry, decay, rate, keys[number], shown[rows], wanted[rows])
             total.append(loss)
         losses.append(float(np.mean(jax.device_get(total))))
+        seconds.append(time.monotonic() - began)
         if not np.isfinite(losses[-1]):
             stopped = "diverged"
             break
         if deadline is not None and time.monotonic() > deadline and epoch + 1 < recipe.epochs:
             stopped = "time_limit"
             break
-    return Trained(step.end(carry), stopped, tuple(losses), time.monotonic() - began)
+    return Trained(step.end(carry), stopped, tuple(losses), tuple(seconds))
 
 
 def evaluate(graph: Graph, variables: Variables, pictures: Array, labels: Array) -> Evaluation:

@@ -33,6 +33,7 @@ def test_training_reports_each_seed_and_writes_weights(tmp_path: Path) -> None:
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert len(result["accuracy"]) == 2 and all(0 < accuracy < 1 for accuracy in result["accuracy"])
     assert result["stopped"] == ["finished", "finished"] and not result["diverged"] and result["epochs"] == 4
+    assert 0 < 4 * result["seconds_per_epoch"] < result["seconds"]
     weights.load(result["weights"], network())
     stored = tasks.evaluate({"graph": network().to_json(), "data": DATA, "weights": result["weights"], "evaluate": "test"})
     assert stored["accuracy"] == result["accuracy"][0] and stored["loss"] == result["loss"][0]
