@@ -68,6 +68,8 @@ def _of_system(folder: Path, error: OSError) -> UserError | None:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         saw = f"{error.filename} is a file"
         return UserError(f"run folder {folder}", saw=saw, wanted="a folder", cause="bad_folder")
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+        return UserError(f"run folder {folder}", saw=f"{error.strerror}: {error.filename}", cause="bad_folder")
     return None
 
 

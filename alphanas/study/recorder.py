@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
+from sqlalchemy.exc import DBAPIError
 
 from alphanas.errors import UserError
 from alphanas.study import engine as engines
@@ -168,7 +169,7 @@ class Recorder:
             return
         try:
             # On a full disk the log stays beside the file; nothing is lost by that, and there is nothing more to say about it.
-            with contextlib.suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+            with contextlib.suppress(sqlite3.Error, DBAPIError), closing(self._engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._engine.dispose()

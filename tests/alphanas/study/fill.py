@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from alphanas.errors import UserError
 from alphanas.study import create_study, resume_study
 
 
@@ -11,7 +12,7 @@ def main(folder: str) -> None:
     start = {"config": {"search": {}}, "config_toml": "", "key": 1, "fingerprint": "f", "environment": {}}
     try:
         recorder = create_study(folder, **start)  # type: ignore[arg-type]
-    except Exception:  # the folder has a study: this is a later life of the process
+    except UserError:  # the folder has a study: this is a later life of the process
         recorder = resume_study(folder)
     print("open", flush=True)
     number = len(recorder.study.candidates())

@@ -69,6 +69,7 @@ def test_folders_that_hold_no_study(folder: Path, tmp_path: Path) -> None:
     assert "not empty: " in fails("bad_folder", tmp_path, call=create_study, **START)
     assert "is a file" in fails("bad_folder", tmp_path / "notes.txt", call=create_study, **START)
     assert "is a file" in fails("bad_folder", tmp_path / "notes.txt" / "run", call=create_study, **START)
+    fails("bad_folder", tmp_path / ("x" * 300), call=create_study, **START)
     other = tmp_path / "other"
     other.mkdir()
     with sqlite3.connect(other / "study.sqlite") as connection:
