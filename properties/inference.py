@@ -123,9 +123,15 @@ def infer(
     Arguments and parameters are trees of arrays or of `jax.ShapeDtypeStruct`s; parameters are not data. Values in the
     arrays do not matter.
     """
+    program, held = traced(function, *arguments, params=params)
+    return analyze_program(program, params=held, properties=properties)
+
+
+def traced(function: Callable[..., Any], *arguments: Any, params: Any = None) -> tuple[jaxpr.Program, int]:
+    """The program of a function as `infer` takes it, and how many of its first inputs are parameters."""
     given = arguments if params is None else (params, *arguments)
     closed, _ = jaxpr.trace(function, *given)
-    return analyze(closed, params=len(jax.tree.leaves(params)), properties=properties)
+    return with_idioms(jaxpr.program(closed)), len(jax.tree.leaves(params))
 
 
 def analyze(closed: Any, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES) -> Inference:

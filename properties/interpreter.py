@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from properties.facts import FARTHEST, Band, band
 from properties.jaxpr import LARGEST_CONSTANT, Equation, Program
 from properties.shape import Shape
 
@@ -27,7 +28,9 @@ class Frame:
 
     program: Program
     outer: Callable[[int], np.ndarray | None]
+    outer_band: Callable[[int, int], Band | None] = lambda slot, steps: None
     _known: dict[int, np.ndarray | None] = field(default_factory=dict)
+    _bands: dict[int, Band | None] = field(default_factory=dict)
 
     def constant(self, slot: int) -> np.ndarray | None:
         """The value of a slot if it depends on no input of the whole program and is not too large, else None."""
@@ -52,6 +55,26 @@ class Frame:
             return None
         return equation.evaluate([operand for operand in operands if operand is not None])[position]
 
+    def band(self, slot: int, steps: int = 0) -> Band | None:
+        """The band outside of which a slot's value vanishes, if one is known."""
+        if slot not in self._bands:
+            self._bands[slot] = None
+            self._bands[slot] = self._find_band(slot, steps + 1)
+        return self._bands[slot]
+
+    def _find_band(self, slot: int, steps: int) -> Band | None:
+        program = self.program
+        if slot < program.input_count:
+            return self.outer_band(slot, steps)
+        if slot in program.constants or len(program.types[slot].shape) < 2 or steps > FARTHEST:
+            return None
+        equation, position = program.producers[slot]
+        inputs = equation.inputs
+        if equation.programs:
+            called = None if equation.primitive in ("cond", "scan", "while") else equation.programs[0]
+            return None if called is None else _enter(equation, self, called).band(called.outputs[position], steps)
+        return band(equation, lambda k: self.band(inputs[k], steps), lambda k: self.constant(inputs[k]))
+
 
 @dataclass(eq=False, slots=True)
 class Context:
@@ -61,6 +84,12 @@ class Context:
     frame: Frame
     data: tuple[bool, ...]
     asked: bool = False
+    bands: tuple[Band | None, ...] = ()
+
+    def find_bands(self) -> tuple[Band | None, ...]:
+        """For every operand the band outside of which it vanishes; rules then read them from `bands`."""
+        self.bands = tuple([self.frame.band(slot) for slot in self.equation.inputs])
+        return self.bands
 
     def constant(self, operand: int) -> np.ndarray | None:
         """The value of an operand if it is known before any input is, else None."""
@@ -134,13 +163,17 @@ def _apply(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> Se
     known = analysis.shortcut(context, operands)
     if known is not None:
         return known
-    return _walk(_enter(context, equation.programs[0]), analysis, operands)
+    return _walk(_enter(equation, context.frame, equation.programs[0]), analysis, operands)
 
 
-def _enter(context: Context, program: Program, first: int = 0) -> Frame:
+def _enter(equation: Equation, outer: Frame, program: Program, first: int = 0) -> Frame:
     """The frame of a called program whose inputs are the operands from `first` on."""
-    inputs, outer = context.equation.inputs, context.frame
-    return Frame(program, lambda slot: outer.constant(inputs[first + slot]))
+    inputs = equation.inputs
+    return Frame(
+        program,
+        lambda slot: outer.constant(inputs[first + slot]),
+        lambda slot, steps: outer.band(inputs[first + slot], steps),
+    )
 
 
 def _opaque(program: Program) -> Frame:
@@ -152,7 +185,7 @@ def _branches(context: Context, analysis: Analysis[V], operands: Sequence[V]) ->
     equation = context.equation
     results: list[V] = []
     for branch in equation.programs:
-        found = _walk(_enter(context, branch, 1), analysis, operands[1:])
+        found = _walk(_enter(equation, context.frame, branch, 1), analysis, operands[1:])
         results = [analysis.join(a, b) for a, b in zip(results, found, strict=True)] if results else found
     if not context.data[0]:
         return results

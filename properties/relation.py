@@ -37,7 +37,8 @@ class RelationalProperty:
 
     `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack` and `stack` give the
     relations of a decision to its results and of a loop's slices to the whole, `settle` a bound for a loop's carry after two steps
-    and a number of further ones. `fault` says what is wrong with a rule's answer for two shapes, or nothing.
+    and a number of further ones. `banded` names primitives whose rules ask where operands vanish (`context.bands`). `fault` says
+    what is wrong with a rule's answer for two shapes, or nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RelationalProperty:
     unstack: Callable[[Shape, Shape], Any]
     stack: Callable[[Shape, Shape], Any]
     settle: Callable[[Any, Any, int | None], Any]
+    banded: frozenset[str] = frozenset()
     fault: Callable[[Any, Shape, Shape], str] = lambda relation, before, after: ""
     _local: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -58,7 +60,8 @@ class RelationalProperty:
     def local(self, context: Context, unknown: set[str]) -> tuple[tuple[Any, ...], ...]:
         """For every result and operand of an equation the relation between them; memoised by the equation's value."""
         equation = context.equation
-        key = None if equation.key is None else (equation.key, context.data)
+        bands = context.find_bands() if equation.primitive in self.banded else ()
+        key = None if equation.key is None else (equation.key, context.data, bands)
         found = self._local.get(key) if key is not None else None
         if found is not None:
             return found

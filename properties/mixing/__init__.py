@@ -22,6 +22,9 @@ TOPS: Rules = rule(_own_operand, "optimization_barrier", "device_put") | top(
     because="no model of the vocabulary needs better",
 )  # fmt: skip
 
+BANDED = frozenset({"dot_general", "reduce_sum", "reduce_max", "argmax"})
+"""Primitives whose rules leave out what a mask makes vanish."""
+
 RULES: Rules = union(
     [elementwise.RULES, contraction.RULES, reduction.RULES, layout.RULES, indexing.RULES, window.RULES, TOPS, OUT_OF_REACH]
 )
@@ -62,6 +65,7 @@ MIXING = RelationalProperty(
     unstack=_unstack,
     stack=_stack,
     settle=lambda before, after, left: Mixing.top(after.input, after.output),
+    banded=BANDED,
     fault=_fault,
 )
 

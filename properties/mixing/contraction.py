@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from properties.interpreter import Context
 from properties.mixing.affine import Term, at, whole
 from properties.mixing.lattice import Mixing, mixing
@@ -19,7 +21,7 @@ def contracts(context: Context, operand: int, output: int) -> Mixing | None:
     axes: list[tuple[Term, ...]] = []
     for axis, size in enumerate(before):
         if axis in contracted:
-            axes.append((whole(size),))
+            axes.append((_summed(context, tuple(contracted).index(axis), size),))
         elif axis in batch:
             axes.append((at(tuple(batch).index(axis)),))
         else:
@@ -28,19 +30,31 @@ def contracts(context: Context, operand: int, output: int) -> Mixing | None:
     return mixing(before, after, tuple(axes))
 
 
-def mixes_last_axes(count: int):  # type: ignore[no-untyped-def]
-    """A rule for operations on the last `count` axes, each leading axis being a batch."""
+def _summed(context: Context, position: int, size: int) -> Term:
+    """The positions of a contracted axis that count: all of them, less those where a factor is known to be zero."""
+    numbers, batches = context.equation.params["dimension_numbers"]
+    for side, found in enumerate(context.bands):
+        seen = None if found is None or not found.zero else found.seen_from(numbers[side][position])
+        if seen is None:
+            continue
+        axis, low, high = seen
+        place = _result_axis(context, side, axis, numbers, batches)
+        if place is not None:
+            return at(place, low, windows=((1, high - low + 1),))
+    return whole(size)
 
-    def mixes(context: Context, operand: int, output: int) -> Mixing | None:
-        before = context.equation.input_types[operand].shape
-        after = context.equation.output_types[output].shape
-        batch = len(before) - count
-        if before[:batch] != after[:batch]:
-            return Mixing.top(before, after)
-        axes = tuple([(at(axis),) if axis < batch else (whole(size),) for axis, size in enumerate(before)])
-        return mixing(before, after, axes)
 
-    return mixes
+def _result_axis(context: Context, side: int, axis: int, contracted: Any, batches: Any) -> int | None:
+    """Where an operand's axis is in the result; None if it is contracted."""
+    if axis in contracted[side]:
+        return None
+    if axis in batches[side]:
+        return tuple(batches[side]).index(axis)
+    shapes = [type_.shape for type_ in context.equation.input_types]
+    free = [
+        [k for k in range(len(shapes[s])) if k not in contracted[s] and k not in batches[s]] for s in (0, 1)
+    ]
+    return len(batches[0]) + (len(free[0]) if side else 0) + free[side].index(axis)
 
 
 def mixes_matrix_or_vector(context: Context, operand: int, output: int) -> Mixing | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from properties.interpreter import Context
 from properties.mixing.affine import Term, at, whole
 from properties.mixing.lattice import Mixing, mixing
@@ -19,11 +21,23 @@ def reduces_axes(context: Context, operand: int, output: int) -> Mixing | None:
     place = 0
     for axis, size in enumerate(before):
         if axis in reduced:
-            axes.append((whole(size),))
+            axes.append((_summed(context, axis, reduced, size),))
             continue
         axes.append((at(place),))
         place += 1
     return mixing(before, after, tuple(axes))
+
+
+def _summed(context: Context, axis: int, reduced: Sequence[int], size: int) -> Term:
+    """The positions of a reduced axis that count: all of them, less those where the operand is known to vanish."""
+    found = context.bands[0] if context.bands else None
+    vanishes = found is not None and found.zero == (context.equation.primitive == "reduce_sum")
+    seen = found.seen_from(axis) if found is not None and vanishes else None
+    if seen is None or seen[0] in reduced:
+        return whole(size)
+    kept, low, high = seen
+    place = kept - sum(other < kept for other in reduced)
+    return at(place, low, windows=((1, high - low + 1),))
 
 
 def accumulates(context: Context, operand: int, output: int) -> Mixing | None:
