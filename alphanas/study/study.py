@@ -215,12 +215,14 @@ def open_study(folder: str | Path) -> Study:
 
 def require_store(folder: Path) -> None:
     """`UserError` unless the folder has a database file."""
-    if not folder.exists():
+    with translated(folder):
+        if (folder / DATABASE).is_file():
+            return
+        if folder.exists():
+            raise not_a_run_folder(folder, "no study.sqlite in it")
         near = [path.name for path in folder.parent.iterdir() if (path / DATABASE).is_file()] if folder.parent.is_dir() else []
-        hint = nearest(folder.name, near) if near else "give the folder that a search wrote"
-        raise UserError(f"run folder {folder}", saw="no such folder", remedy=hint, cause="missing_file")
-    if not (folder / DATABASE).is_file():
-        raise not_a_run_folder(folder, "no study.sqlite in it")
+    hint = nearest(folder.name, near) if near else "give the folder that a search wrote"
+    raise UserError(f"run folder {folder}", saw="no such folder", remedy=hint, cause="missing_file")
 
 
 def not_a_run_folder(folder: Path, saw: str) -> UserError:

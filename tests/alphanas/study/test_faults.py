@@ -69,7 +69,8 @@ def test_folders_that_hold_no_study(folder: Path, tmp_path: Path) -> None:
     assert "not empty: " in fails("bad_folder", tmp_path, call=create_study, **START)
     assert "is a file" in fails("bad_folder", tmp_path / "notes.txt", call=create_study, **START)
     assert "is a file" in fails("bad_folder", tmp_path / "notes.txt" / "run", call=create_study, **START)
-    fails("bad_folder", tmp_path / ("x" * 300), call=create_study, **START)
+    for call, options in ((create_study, START), (open_study, {}), (resume_study, {})):
+        fails("bad_folder", tmp_path / ("x" * 300), call=call, **options)
     other = tmp_path / "other"
     other.mkdir()
     with sqlite3.connect(other / "study.sqlite") as connection:
