@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
-from sqlalchemy.exc import DBAPIError
 
 from alphanas.errors import UserError
 from alphanas.study import engine as engines
@@ -164,15 +161,13 @@ class Recorder:
                 self._open = None
 
     def close(self) -> None:
-        """Folds the log into the database file and lets another process write."""
+        """Folds the log into the database file, which then holds all, and lets another process write."""
         if not self._lock.held():
             return
         try:
-            # On a full disk the log stays beside the file; nothing is lost by that, and there is nothing more to say about it.
-            with contextlib.suppress(sqlite3.Error, DBAPIError), closing(self._engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
             self._engine.dispose()
+            engines.fold(self.folder)
+        finally:
             self._lock.release()
 
     def __enter__(self) -> Recorder:

@@ -267,10 +267,27 @@ def test_a_folder_can_be_moved_even_after_a_crash(folder: Path, tmp_path: Path) 
 def test_after_a_clean_end_one_file_holds_all(folder: Path, tmp_path: Path) -> None:
     with create_study(folder, **START) as recorder:
         trained(recorder, 0, params=1, accuracy=0.5)
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "study.sqlite", "study.lock", "scratch"}
+    open_study(folder).summary()
+    assert not list(folder.glob("study.sqlite-*"))
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(folder / "study.sqlite", alone)
     assert len(open_study(alone).candidates()) == 1
+
+
+def test_a_reader_stays_with_a_study_that_ends_and_goes_on(folder: Path) -> None:
+    with create_study(folder, **START) as recorder:
+        study = open_study(folder)
+        for number in range(3):
+            trained(recorder, number, params=1, accuracy=0.5)
+            assert len(study.candidates()) == number + 1
+    later = open_study(folder)
+    for number in range(3, 6):
+        with resume_study(folder) as recorder:
+            trained(recorder, number, params=1, accuracy=0.5)
+            assert len(study.candidates()) == len(later.candidates()) == number + 1
+        assert len(study.candidates()) == len(later.candidates()) == number + 1
 
 
 def test_reading_needs_no_jax(folder: Path) -> None:
