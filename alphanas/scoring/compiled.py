@@ -15,6 +15,19 @@ import numpy as np
 from synth import Graph, ModalOp, Op
 from synth.graph import Variables
 
+
+@functools.cache
+def share_compilations(folder: str) -> None:
+    """From now on, this process reads what other processes compiled from a folder, and writes there what it compiles itself.
+
+    A finalist that one worker trained shortly then trains in full in another one without compiling anew.
+    """
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+
+
 Arrays = jax.Array | np.ndarray[Any, Any]
 
 

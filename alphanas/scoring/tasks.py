@@ -15,6 +15,7 @@ from alphanas import data
 from alphanas.config import Data
 from alphanas.models import weights
 from alphanas.scoring import inheritance, proxies, training
+from alphanas.scoring.compiled import share_compilations
 from alphanas.scoring.recipe import Recipe
 from synth import Graph
 from synth.graph import Variables
@@ -27,7 +28,8 @@ def train(payload: Payload) -> dict[str, Any]:
 
     Payload: `graph` (JSON), `data` (the configuration's data table), `recipe` (its training table), `seeds`; and optionally
     `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
-    JSON), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole task).
+    JSON), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole task),
+    `compilations` (a folder of compiled functions that workers share, or null).
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
     `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
@@ -35,6 +37,8 @@ def train(payload: Payload) -> dict[str, Any]:
     `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or null).
     """
     began = time.monotonic()
+    if payload.get("compilations"):
+        share_compilations(payload["compilations"])
     graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
     recipe, seeds = Recipe.from_mapping(payload["recipe"]), payload["seeds"]
     limit = payload.get("time_limit")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,17 @@ def test_scores_repeat_themselves(kind: str) -> None:
     request = {"graph": network().to_json(), "data": DATA, "seed": 3, "kind": kind, "batch": 16, "repeats": 2}
     first, again = tasks.score(request), tasks.score(request)
     assert first["score"] == again["score"] and first["score"] is not None
+
+
+@pytest.mark.slow
+def test_processes_share_what_they_compiled(tmp_path: Path) -> None:
+    """Another process trains to the same numbers from the shared folder, and adds nothing to it."""
+    script = "import json, sys; from alphanas.scoring import tasks; print(json.dumps(tasks.train(json.loads(sys.argv[1]))))"
+    request = json.dumps(payload(compilations=str(tmp_path / "compiled")))
+    results, entries = [], []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", script, request], capture_output=True, text=True, check=True)
+        results.append(json.loads(done.stdout))
+        entries.append({path.name for path in (tmp_path / "compiled").iterdir() if not path.name.endswith("-atime")})
+    assert results[0]["accuracy"] == results[1]["accuracy"] and results[0]["loss"] == results[1]["loss"]
+    assert entries[0] and entries[0] == entries[1]
