@@ -51,6 +51,7 @@ class WorkerProcess:
             for descriptor in theirs:
                 os.close(descriptor)
         self.pid = self._process.pid
+        os.set_blocking(self._requests, False)
         self.begun = False
         """Whether the last task that it was handed was begun: what happened before that is not the task's doing."""
         self._buffer = bytearray()
@@ -65,35 +66,53 @@ class WorkerProcess:
         self._drain_log()
         self._tail.clear()
         self.begun = False
-        try:
-            frames.write(self._requests, request)
-        except BrokenPipeError:
-            return self._crashed(started)
+        unsent = memoryview(request)
+        self._selector.register(self._requests, selectors.EVENT_WRITE)
         while True:
-            if cancelled():
-                return self._ended("cancelled", "cancelled", started)
             waited = time.monotonic() - started
-            if limit_s is not None and waited > limit_s:
-                return self._ended("timeout", f"no result within {limit_s:g} s", started)
-            resident = self.resident() if memory_limit is not None else 0
-            if memory_limit is not None and resident > memory_limit:
-                saw = f"{resident >> 20} MiB resident, above the limit of {memory_limit >> 20} MiB"
-                return self._ended("out_of_memory", saw, started)
+            broken = self._broken_limit(waited, limit_s, memory_limit) if not cancelled() else ("cancelled", "cancelled")
+            if broken is not None:
+                return self._ended(*broken, started)
             left = POLL_S if limit_s is None else min(POLL_S, max(limit_s - waited, 0.0) + 0.001)
             ready = {key.fd for key, _ in self._selector.select(left)}
             if self._log in ready:
                 self._drain_log()
-            if self._replies not in ready:
-                continue
-            block = os.read(self._replies, 1 << 20)
-            if not block:
+            if self._requests in ready:
+                unsent = self._send(unsent)
+            if self._replies in ready and not self._receive():
                 return self._crashed(started)
-            self._buffer += block
+            if not ready and self._exited():  # and what it left running holds its pipes open
+                return self._crashed(started)
             while (reply := frames.decode(self._buffer)) is not None:
                 if "begun" not in reply:
                     self._drain_log()
                     return _result(reply, self._log_tail())
                 self.begun = True
+
+    def _broken_limit(self, waited: float, limit_s: float | None, memory_limit: int | None) -> tuple[str, str] | None:
+        """(cause, message) of the limit that the task has reached."""
+        if limit_s is not None and waited > limit_s:
+            return "timeout", f"no result within {limit_s:g} s"
+        resident = self.resident() if memory_limit is not None else 0
+        if memory_limit is not None and resident > memory_limit:
+            return "out_of_memory", f"{resident >> 20} MiB resident, above the limit of {memory_limit >> 20} MiB"
+        return None
+
+    def _send(self, unsent: memoryview) -> memoryview:
+        """Sends what the pipe takes now; a worker that does not read must not hold up who watches its limits."""
+        try:
+            unsent = unsent[os.write(self._requests, unsent) :]
+        except BrokenPipeError:
+            unsent = unsent[:0]  # it has ended: the other pipe says so
+        if not unsent:
+            self._selector.unregister(self._requests)
+        return unsent
+
+    def _receive(self) -> bool:
+        """Takes what was answered so far; False when the pipe is closed."""
+        block = os.read(self._replies, 1 << 20)
+        self._buffer += block
+        return bool(block)
 
     def resident(self) -> int:
         """Bytes of memory that the process holds now; 0 where the system does not tell."""

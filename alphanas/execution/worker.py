@@ -20,6 +20,8 @@ BEGUN = frames.encode({"begun": True})
 def main(requests: int, replies: int, parent: int) -> None:
     """Runs tasks from one pipe and answers on another."""
     _die_with(parent)
+    for descriptor in (requests, replies):
+        os.set_inheritable(descriptor, False)
     while (request := frames.read(requests)) is not None:
         frames.write(replies, BEGUN)
         frames.write(replies, _answer(request["task"], request["payload"]))

@@ -103,3 +103,14 @@ def close_pipes(payload: Any) -> None:
 def sleep(payload: float) -> float:
     time.sleep(payload)
     return payload
+
+
+def fork_and_die(payload: Any) -> None:
+    """Leaves a process that holds the worker's pipes open."""
+    if os.fork() == 0:
+        time.sleep(3600)
+    os._exit(5)
+
+
+def stop(payload: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)

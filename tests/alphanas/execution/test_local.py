@@ -70,6 +70,7 @@ FAILURES = [
     ("segfault", None, "crashed", "SIGSEGV", "before the crash"),
     ("hard_exit", 3, "crashed", "status 3", ""),
     ("soft_exit", 4, "crashed", "status 4", "SystemExit"),
+    ("fork_and_die", None, "crashed", "status 5", ""),
     ("close_pipes", None, "crashed", "closed its pipe", ""),
     ("raises", "the key", "error", "KeyError: 'the key'", "in raises"),
     ("fails", "diverged", "diverged", "said by the task", ""),
@@ -118,6 +119,19 @@ def test_a_hang_ends_at_its_limit(pool: LocalPool) -> None:
     assert isinstance(result, Failed)
     assert (result.cause, result.log_tail) == ("timeout", "hanging")
     assert 0.5 <= result.seconds <= time.monotonic() - started < 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_worker_that_reads_nothing_ends_at_the_limit(on_path: None) -> None:
+    with LocalPool(1) as pool:
+        idle = submit(pool, "pid").result()
+        assert isinstance(idle, Completed)
+        os.kill(idle.value, signal.SIGSTOP)
+        result = submit(pool, "echo", "x" * 1_000_000, limit_s=0.5).result(timeout=10)
+        assert isinstance(result, Failed) and result.cause == "timeout"
+        assert isinstance(submit(pool, "echo", "x" * 1_000_000).result(timeout=30), Completed)
+        stopped = submit(pool, "stop", limit_s=0.5).result(timeout=10)
+        assert isinstance(stopped, Failed) and stopped.cause == "timeout"
 
 
 def test_a_hang_takes_what_it_started_with_it(pool: LocalPool, tmp_path: Path) -> None:
