@@ -17,7 +17,7 @@ from properties.requirements import (
     requirement,
     requirements,
 )
-from properties.rules import Rules, Top, rule, top
+from properties.rules import Rules, Top, every, rule, top
 from properties.shape import Shape
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Table",
     "Top",
     "analyze",
+    "every",
     "infer",
     "requirement",
     "requirements",

@@ -185,7 +185,7 @@ CALLS: Rules = rule(
 
 def _settle(before: Steps, after: Steps, left: int | None) -> Steps:
     """The depth after `left` more iterations that each add as much as the last one did."""
-    if left is None:
+    if left is None:  # any number of iterations
         return Steps((UNBOUNDED, UNBOUNDED), (UNBOUNDED, UNBOUNDED))
 
     def grow(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:

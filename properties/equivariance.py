@@ -93,7 +93,7 @@ class SymmetryAnalysis:
     def stack(self, value: Symmetry, stacked: Shape) -> Symmetry:
         return _relocated(value, {axis: axis + 1 for axis in range(len(stacked.shape) - 1)}, frozenset())
 
-    def settle(self, before: Symmetry, after: Symmetry, left: int | None) -> Symmetry:
+    def settle(self, before: Symmetry, after: Symmetry, left: int | None, type_: Shape) -> Symmetry:
         return UNKNOWN
 
     def shortcut(self, context: Context, operands: Sequence[Symmetry]) -> None:

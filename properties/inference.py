@@ -152,8 +152,8 @@ def analyze_program(
     relations: dict[str, dict[tuple[int, int], Any]] = {}
     unknown: set[str] = set()
     for each in properties:
-        analysis = RelationalAnalysis(each, len(data), unknown)
-        values = [analysis.constant()] * params + [analysis.input(i, shape) for i, shape in enumerate(data)]
+        analysis = RelationalAnalysis(each, tuple(data), unknown)
+        values = [analysis.constant()] * params + [analysis.input(i) for i in range(len(data))]
         results = interpret(program, analysis, values)
         relations[each.name] = {(i, o): value[i] for o, value in enumerate(results) for i in range(len(data))}
     work, _ = measure(program, [False] * params + [True] * len(data))

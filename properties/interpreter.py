@@ -46,7 +46,7 @@ class Frame:
         if program.types[slot].size > LARGEST_CONSTANT:
             return None
         if slot in program.constants:
-            return np.asarray(program.constants[slot])
+            return _typed(program.constants[slot], program.types[slot])
         equation, position = program.producers[slot]
         if equation.primitive in ("scan", "while", "cond") or equation.primitive.startswith("random"):
             return None
@@ -74,6 +74,14 @@ class Frame:
             called = None if equation.primitive in ("cond", "scan", "while") else equation.programs[0]
             return None if called is None else _enter(equation, self, called).band(called.outputs[position], steps)
         return band(equation, lambda k: self.band(inputs[k], steps), lambda k: self.constant(inputs[k]))
+
+
+def _typed(value: Any, type_: Shape) -> np.ndarray | None:
+    """A constant as an array of its declared type; None for what NumPy has no type for, such as random keys."""
+    if type_.dtype.startswith("key"):
+        return None
+    found = np.asarray(value)
+    return found if str(found.dtype) == type_.dtype else found.astype(type_.dtype)
 
 
 @dataclass(eq=False, slots=True)
@@ -124,8 +132,8 @@ class Analysis(Protocol[V]):
     def stack(self, value: V, stacked: Shape) -> V:
         """Values like this one, stacked along a new leading axis."""
 
-    def settle(self, before: V, after: V, left: int | None) -> V:
-        """A value that a loop's carry will not exceed in `left` further iterations (None: in any number)."""
+    def settle(self, before: V, after: V, left: int | None, type_: Shape) -> V:
+        """A value that a loop's carry, of the given type, will not exceed in `left` further iterations (None: in any number)."""
 
 
 def interpret(program: Program, analysis: Analysis[V], inputs: Sequence[V]) -> list[V]:
@@ -212,7 +220,7 @@ def _scan(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> lis
     trips = params["length"]
     if trips == 0:
         return [*carry, *([analysis.constant()] * (len(equation.outputs) - carried))]
-    results = _iterate(analysis, carry, step, trips)
+    results = _iterate(analysis, carry, step, trips, equation.output_types)
     stacked = [
         analysis.stack(value, type_)
         for value, type_ in zip(results[carried:], equation.output_types[carried:], strict=True)
@@ -232,7 +240,7 @@ def _while(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> li
         results = _walk(body, analysis, [*body_consts, *state])
         return [analysis.join(a, b) for a, b in zip(state, results, strict=True)]
 
-    results = _iterate(analysis, carry, step, None)
+    results = _iterate(analysis, carry, step, None, types)
     decision = _walk(test, analysis, [*test_consts, *results])[0]
     if not analysis.depends(decision):
         return results
@@ -244,7 +252,7 @@ def _while(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> li
 
 
 def _iterate(
-    analysis: Analysis[V], carry: list[V], step: Callable[[list[V]], list[V]], trips: int | None
+    analysis: Analysis[V], carry: list[V], step: Callable[[list[V]], list[V]], trips: int | None, types: Sequence[Shape]
 ) -> list[V]:
     """The results of a loop's last step: its carry iterated until it settles, or for the number of trips if that is sooner."""
     count = len(carry)
@@ -257,6 +265,6 @@ def _iterate(
             return results
         if done >= PATIENCE:
             left = None if trips is None else trips - done - 1  # the last one follows
-            settled = [analysis.settle(a, b, left) for a, b in zip(carry, after, strict=True)]
+            settled = [analysis.settle(a, b, left, types[k]) for k, (a, b) in enumerate(zip(carry, after, strict=True))]
             return step(settled)
         carry = after

@@ -67,7 +67,7 @@ class Equation:
 
     def evaluate(self, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The equation's results on concrete operands."""
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
             results = self._raw.primitive.bind(*operands, **self._raw.params)
         many = self._raw.primitive.multiple_results
         return [np.asarray(result) for result in (results if many else [results])]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from properties.interpreter import Context
 from properties.relation import RelationalProperty
-from properties.rules import Rules, rule
+from properties.rules import every
 from properties.shape import Shape
 
 
@@ -44,24 +44,10 @@ def is_bounded_by_its_ends(context: Context, operand: int, output: int) -> Rank:
     return between(context.equation.input_types[operand], context.equation.output_types[output])
 
 
-_EVERY: Rules = rule(is_bounded_by_its_ends, "*")
-
-
-class _Everywhere(Rules):
-    """The same rule for every primitive: the bound asks for sizes only."""
-
-    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
-        return self["*"]
-
-
 RANK = RelationalProperty(
     name="rank",
     identity=lambda shape: Rank(shape.size, shape.size, shape.size),
     top=between,
-    rules=_Everywhere(dict(_EVERY)),
-    calls=Rules({}),
-    decide=between,
-    unstack=between,
+    rules=every(is_bounded_by_its_ends),
     stack=lambda part, stacked: Rank(stacked.size, part.size, stacked.size, stacked.shape[0]),
-    settle=lambda before, after, left: Rank(min(after.before, after.after), after.before, after.after),
 )

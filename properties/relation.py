@@ -33,26 +33,27 @@ Value: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class RelationalProperty:
-    """A property whose values are relations: what its identity and top are, and its rules.
+    """A property whose values are relations: its name, the relation of a value to itself, that of no knowledge, and its rules.
 
-    `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack` and `stack` give the
-    relations of a decision to its results and of a loop's slices to the whole, `settle` a bound for a loop's carry after two steps
-    and a number of further ones. `banded` names primitives whose rules ask where operands vanish (`context.bands`). `fault` says
-    what is wrong with a rule's answer for two shapes, or nothing.
+    The rest has defaults. `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack`
+    and `stack` give the relations of a decision to its results and of a loop's slices to the whole (top unless given); `settle`
+    bounds a loop's carry after two steps and a number of further ones, None meaning any number (top unless given). `banded` names
+    primitives whose rules ask where operands vanish (`context.bands`). `fault` says what is wrong with a rule's answer for two
+    shapes, or nothing.
     """
 
     name: str
     identity: Callable[[Shape], Any]
     top: Callable[[Shape, Shape], Any]
     rules: Rules
-    calls: Rules
-    decide: Callable[[Shape, Shape], Any]
-    unstack: Callable[[Shape, Shape], Any]
-    stack: Callable[[Shape, Shape], Any]
-    settle: Callable[[Any, Any, int | None], Any]
+    calls: Rules = Rules({})
+    decide: Callable[[Shape, Shape], Any] | None = None
+    unstack: Callable[[Shape, Shape], Any] | None = None
+    stack: Callable[[Shape, Shape], Any] | None = None
+    settle: Callable[[Any, Any, int | None], Any] | None = None
     banded: frozenset[str] = frozenset()
     fault: Callable[[Any, Shape, Shape], str] = lambda relation, before, after: ""
-    _local: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    _local: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         return id(self)
@@ -65,7 +66,7 @@ class RelationalProperty:
         found = self._local.get(key) if key is not None else None
         if found is not None:
             return found
-        rule = self.rules.get(equation.primitive)
+        rule = self.rules.find(equation.primitive)
         if rule is None:
             unknown.add(equation.primitive)
         relations = self._apply(context, rule)
@@ -75,7 +76,7 @@ class RelationalProperty:
 
     def called(self, context: Context) -> tuple[tuple[Any, ...], ...] | None:
         """As `local`, for a call of a function that has a rule by its name; else None."""
-        rule = self.calls.get(context.equation.name)
+        rule = self.calls.find(context.equation.name)
         return None if rule is None else self._apply(context, rule)
 
     def _apply(self, context: Context, rule: Any) -> tuple[tuple[Any, ...], ...]:
@@ -113,17 +114,17 @@ class RelationalAnalysis:
     """The walker's view of a relational property for a program with `count` inputs; collects the primitives it did not know."""
 
     property: RelationalProperty
-    count: int
+    inputs: tuple[Shape, ...]
     unknown: set[str] = field(default_factory=set)
 
-    def input(self, index: int, shape: Shape) -> Value:
+    def input(self, index: int) -> Value:
         """The value of the program's input `index`: itself."""
-        value: list[Any] = [None] * self.count
-        value[index] = self.property.identity(shape)
+        value: list[Any] = [None] * len(self.inputs)
+        value[index] = self.property.identity(self.inputs[index])
         return tuple(value)
 
     def constant(self) -> Value:
-        return (None,) * self.count
+        return (None,) * len(self.inputs)
 
     def depends(self, value: Value) -> bool:
         return any(relation is not None for relation in value)
@@ -139,25 +140,30 @@ class RelationalAnalysis:
         return tuple([_join(a, b) for a, b in zip(first, second, strict=True)])
 
     def decide(self, value: Value, decision: Shape, result: Shape) -> Value:
-        return self._map(value, self.property.decide(decision, result))
+        return self._map(value, (self.property.decide or self.property.top)(decision, result))
 
     def unstack(self, value: Value, stacked: Shape) -> Value:
-        return self._map(value, self.property.unstack(stacked, Shape(stacked.shape[1:], stacked.dtype)))
+        return self._map(value, (self.property.unstack or self.property.top)(stacked, Shape(stacked.shape[1:], stacked.dtype)))
 
     def stack(self, value: Value, stacked: Shape) -> Value:
-        return self._map(value, self.property.stack(Shape(stacked.shape[1:], stacked.dtype), stacked))
+        return self._map(value, (self.property.stack or self.property.top)(Shape(stacked.shape[1:], stacked.dtype), stacked))
 
-    def settle(self, before: Value, after: Value, left: int | None) -> Value:
-        settle = self.property.settle
-        return tuple(
-            [b if a == b or a is None or b is None else settle(a, b, left) for a, b in zip(before, after, strict=True)]
-        )
+    def settle(self, before: Value, after: Value, left: int | None, type_: Shape) -> Value:
+        result = []
+        for shape, a, b in zip(self.inputs, before, after, strict=True):
+            if a == b or b is None:
+                result.append(b)
+            elif a is None or self.property.settle is None:
+                result.append(self.property.top(shape, type_))
+            else:
+                result.append(self.property.settle(a, b, left))
+        return tuple(result)
 
     def _map(self, value: Value, step: Any) -> Value:
         return tuple([None if relation is None else relation.then(step) for relation in value])
 
     def _follow(self, operands: Sequence[Value], row: tuple[Any, ...]) -> Value:
-        result: list[Any] = [None] * self.count
+        result: list[Any] = [None] * len(self.inputs)
         for value, step in zip(operands, row, strict=True):
             if step is None:
                 continue

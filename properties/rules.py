@@ -20,10 +20,18 @@ class Top:
 
 
 class Rules(Mapping[str, "Rule | Top"]):
-    """An immutable table from primitive names to rules."""
+    """An immutable table from primitive names to rules; `otherwise` is the rule for every name that is not in it, if any."""
 
-    def __init__(self, table: Mapping[str, Rule | Top]):
+    def __init__(self, table: Mapping[str, Rule | Top], otherwise: Rule | None = None):
         self._table = dict(table)
+        self._otherwise = otherwise
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._table))
+
+    def find(self, name: str) -> Rule | Top | None:
+        """The rule that applies to a primitive, or None if there is none."""
+        return self._table.get(name, self._otherwise)
 
     def __getitem__(self, name: str) -> Rule | Top:
         return self._table[name]
@@ -38,22 +46,29 @@ class Rules(Mapping[str, "Rule | Top"]):
         twice = sorted(self._table.keys() & other._table.keys())
         if twice:
             raise ValueError(f"two rules for {', '.join(twice)}: keep one of them, or take one table with `.without(...)`")
-        return Rules({**self._table, **other._table})
+        if self._otherwise is not None and other._otherwise is not None:
+            raise ValueError("two rules for every other primitive: keep one of them")
+        return Rules({**self._table, **other._table}, self._otherwise or other._otherwise)
 
     def without(self, *names: str) -> Rules:
         """The table without the rules for `names`."""
-        return Rules({name: rule for name, rule in self._table.items() if name not in names})
+        return Rules({name: rule for name, rule in self._table.items() if name not in names}, self._otherwise)
 
     def replacing(self, name: str, rule: Rule | Top) -> Rules:
         """The table with another rule for `name`, which must have one already."""
         if name not in self._table:
             raise KeyError(f"there is no rule for {name!r} to replace")
-        return Rules({**self._table, name: rule})
+        return Rules({**self._table, name: rule}, self._otherwise)
 
 
 def rule(apply: Rule, *names: str) -> Rules:
     """One rule for each of `names`."""
     return Rules(dict.fromkeys(names, apply))
+
+
+def every(apply: Rule) -> Rules:
+    """One rule for every primitive."""
+    return Rules({}, apply)
 
 
 def top(*names: str, because: str) -> Rules:

@@ -134,7 +134,7 @@ class ScaleAnalysis:
     def stack(self, value: Scale, stacked: Shape) -> Scale:
         return value
 
-    def settle(self, before: Scale, after: Scale, left: int | None) -> Scale:
+    def settle(self, before: Scale, after: Scale, left: int | None, type_: Shape) -> Scale:
         return after if before == after else NOTHING_KNOWN
 
     def shortcut(self, context: Context, operands: Sequence[Scale]) -> list[Scale] | None:

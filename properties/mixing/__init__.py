@@ -60,11 +60,8 @@ MIXING = RelationalProperty(
     identity=lambda shape: Mixing.identity(shape.shape),
     top=_top,
     rules=RULES,
-    calls=Rules({}),
-    decide=_top,
     unstack=_unstack,
     stack=_stack,
-    settle=lambda before, after, left: Mixing.top(after.input, after.output),
     banded=BANDED,
     fault=_fault,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -60,10 +61,7 @@ def test_an_error_in_a_rule_names_the_equation() -> None:
 
 
 def changed(rules: Rules) -> properties.RelationalProperty:
-    m = MIXING
-    return properties.RelationalProperty(
-        m.name, m.identity, m.top, rules, m.calls, m.decide, m.unstack, m.stack, m.settle, m.fault
-    )
+    return replace(MIXING, rules=rules)
 
 
 def without(name: str) -> properties.RelationalProperty:
