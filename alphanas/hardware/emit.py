@@ -6,6 +6,7 @@ stored wider than it is: rows and features are filled up so that no inner loop h
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a schedule asks: the kind of kernel, its blocks by name, the loops' extents, and the work in multiply-adds."""
+    """What a schedule asks: the kind of kernel, its blocks by name, the loops' extents, and the work in multiply-adds.
+
+    A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed).
+    """
 
     kind: str
     outer: tuple[int, ...] = ()
@@ -51,6 +55,7 @@ class Geometry:
     reductions: int = 0
     work: int = 0
     prologues: tuple[str, ...] = ()
+    grain: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +99,7 @@ class Emitter:
         self._ranges = sym.Analyzer()
         self._tensors: dict[Argument, Any] = {}
         self._anchor: Callable[[Sequence[Index]], Any] | None = None
+        self._grain = 0
 
     def emit(self) -> Emitted:
         """The kernel's function. Raises NotLowerable where a step has no rule."""
@@ -116,6 +122,7 @@ class Emitter:
             return self._load(slot, indices)
         step = self._producers[slot]
         if step.primitive in LAYOUT:
+            self._grain = math.gcd(self._grain, indexing.grain(self._flat, step))
             return indexing.element(self._flat, step, indices, self.read)
         operands = [self.read(source, _aligned(indices, self._flat.types[source])) for source in step.inputs]
         return expressions.element(self._flat, step, operands)
@@ -199,6 +206,7 @@ class Emitter:
             return self.read(self._kernel.output, indexing.regroup(indices, shape, kind.shape))
 
         result = self.compute(filled or (1,), body if filled else lambda one: self.read(self._kernel.output, []), "result")
+        geometry = dataclasses.replace(geometry, grain=self._grain)
         arguments = tuple(self._tensors)
         function = te.create_prim_func([*self._tensors.values(), result])
         return Emitted(function, arguments, Storage(tuple(shape), tuple(filled or (1,)), kind.dtype), geometry)
@@ -328,7 +336,7 @@ def _convolve(emitter: Emitter, step: Step) -> Emitted:
         pads=params["pads"],
         gaps=params["input_dilation"],
         channels=filled_channels,
-        blank=0.0,
+        blank=tirx.const(0, emitter.type(x).dtype),
         blocked=block if depthwise else 0,
     )
     packed = emitter.tensor(Argument(w, block), (count, *window, inner, block), emitter.type(w).dtype)
@@ -365,7 +373,7 @@ def _padded(
     pads: Sequence[tuple[int, int]],
     gaps: Sequence[int],
     channels: int,
-    blank: float,
+    blank: Any,
     blocked: int,
 ) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """How to read the padded input of a window: from memory where nothing is padded, else from a stage that pads it."""
@@ -378,13 +386,12 @@ def _padded(
     if plain and channels == kind.shape[-1]:
         return (lambda *at: emitter.read(x, [i - low for i, low in zip(at, lows, strict=True)])), ()
     sizes = (kind.shape[0], *reach, channels)
-    fill = _number(np.asarray(blank, kind.dtype), kind.dtype)
 
     def stage(*at: Any) -> Any:
         if blocked:
             n, ob, *place, lane = at
             at = (n, *place, ob * blocked + lane)
-        return emitter.guarded(at, kind.shape, lows, [1, *gaps, 1], lambda i: emitter.read(x, i), fill, sizes)
+        return emitter.guarded(at, kind.shape, lows, [1, *gaps, 1], lambda i: emitter.read(x, i), blank, sizes)
 
     if not blocked:
         return emitter.compute(sizes, stage, "padded"), ("padded",)
@@ -398,6 +405,55 @@ def _padded(
 
 
 def _window(emitter: Emitter, step: Step) -> Emitted:
+    params = step.params
+    inner = len(params["window"]) - 1
+    outermost = [params[name][0] for name in ("window", "strides", "dilation", "input_dilation")]
+    innermost = [params[name][inner] for name in ("window", "strides", "dilation", "input_dilation")]
+    still = params["pads"][0] == params["pads"][inner] == (0, 0)
+    if inner >= 2 and still and outermost == innermost == [1, 1, 1, 1]:
+        return _pool(emitter, step)
+    return _window_of_any_axes(emitter, step)
+
+
+def _pool(emitter: Emitter, step: Step) -> Emitted:
+    """Windows over the axes between batch and features: a depthwise convolution without weights."""
+    (x,) = step.inputs
+    params = step.params
+    batch, *outer, features = emitter.type(step.output).shape
+    dtype = emitter.type(x).dtype
+    combine, blank = _reducer(params["kind"], dtype)
+    count, block = blocks_of(features, emitter.lanes)
+    between = slice(1, -1)
+    window, strides, dilation = (params[name][between] for name in ("window", "strides", "dilation"))
+    read, prologues = _padded(
+        emitter,
+        x,
+        window=window,
+        outer=outer,
+        strides=strides,
+        dilation=dilation,
+        pads=params["pads"][between],
+        gaps=params["input_dilation"][between],
+        channels=count * block,
+        blank=blank,
+        blocked=block,
+    )
+    axes = [emitter.axis(size, f"k{i}") for i, size in enumerate(window)]
+
+    def value(n: Any, *at: Any) -> Any:
+        *place, ob, lane = at
+        spots = [p * s + q.var * d for p, s, q, d in zip(place, strides, axes, dilation, strict=True)]
+        return combine(read(n, *spots, ob * block + lane), axis=axes)
+
+    shape, sums_shape = (batch, *outer, features), (batch, *outer, count, block)
+    sums = emitter.compute(sums_shape, value, "sums")
+    emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
+    work = math.prod(sums_shape) * math.prod(window)
+    geometry = Geometry("depthwise", sums_shape[:-2], count, block, len(axes), work, prologues)
+    return emitter.finish(shape, (batch, *outer, count * block), geometry)
+
+
+def _window_of_any_axes(emitter: Emitter, step: Step) -> Emitted:
     (x,) = step.inputs
     params = step.params
     shape = emitter.type(step.output).shape

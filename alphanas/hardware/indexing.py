@@ -139,6 +139,13 @@ def _concatenate(flat: Flat, step: Step, indices: Sequence[Index], read: Reader)
     return result
 
 
+def grain(flat: Flat, step: Step) -> int:
+    """The length of which all parts of a concatenation of features are multiples; 0 for any other step."""
+    if step.primitive != "concatenate" or step.params["dimension"] != len(flat.types[step.output].shape) - 1:
+        return 0
+    return math.gcd(*(flat.types[slot].shape[-1] for slot in step.inputs))
+
+
 def _iota(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> Any:
     index = indices[step.params["dimension"]]
     dtype = flat.types[step.output].dtype

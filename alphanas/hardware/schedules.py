@@ -7,6 +7,7 @@ element is repeated across a vector. Convolutions, dense layers and batched prod
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
 
 def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     for name in geometry.prologues:
-        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel)
+        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel, geometry.grain)
     tile = _tile(schedule, geometry, knobs)
     _in_registers(schedule, geometry, tile)
 
@@ -151,11 +152,11 @@ def _store(schedule: Any, result: Any, outside: int) -> None:
         schedule.unroll(loop)
 
 
-def _elementwise(schedule: Any, block: Any, parallel: bool) -> None:
+def _elementwise(schedule: Any, block: Any, parallel: bool, grain: int) -> None:
     """Outer loops shared among threads, the innermost in vectors."""
     loops = schedule.get_loops(block)
     extent = _extent(schedule, loops[-1])
-    width = _vector(extent)
+    width = _vector(math.gcd(extent, grain))
     *outer, last = loops
     if width == extent:
         vector = last
@@ -181,12 +182,12 @@ def _extent(schedule: Any, loop: Any) -> int:
 
 
 def _map(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
-    _elementwise(schedule, schedule.get_sblock("result"), knobs.parallel)
+    _elementwise(schedule, schedule.get_sblock("result"), knobs.parallel, geometry.grain)
 
 
 def _window(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     for name in geometry.prologues:
-        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel)
+        _elementwise(schedule, schedule.get_sblock(name), knobs.parallel, geometry.grain)
     _gathered(schedule, geometry, knobs)
 
 
