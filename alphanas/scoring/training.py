@@ -74,7 +74,7 @@ def train(
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
     The same seed gives the same weights on the same machine. `start` replaces the initial weights. `deadline`, on the clock of
-    `time.monotonic`, is looked at after every epoch. A loss that is no number stops the run: `stopped` is then "diverged".
+    `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is "diverged".
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
@@ -109,7 +109,9 @@ def train(
         if deadline is not None and time.monotonic() > deadline and epoch + 1 < recipe.epochs:
             stopped = "time_limit"
             break
-    return Trained(step.end(carry), stopped, tuple(losses), tuple(seconds))
+    variables = step.end(carry)
+    sound = all(np.isfinite(array).all() for arrays in variables["params"].values() for array in arrays.values())
+    return Trained(variables, stopped if sound else "diverged", tuple(losses), tuple(seconds))
 
 
 def evaluate(graph: Graph, variables: Variables, pictures: Array, labels: Array) -> Evaluation:

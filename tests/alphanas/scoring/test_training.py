@@ -99,6 +99,14 @@ def test_divergence_is_an_outcome() -> None:
     assert run.epochs == 1 and np.isnan(run.losses[0])
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_weights_that_left_the_numbers_have_diverged() -> None:
+    """The loss of the only step is finite: it was taken before the step."""
+    recipe = Recipe(epochs=1, batch_size=32, learning_rate=1e39, warmup=0.0, schedule="constant")
+    run = training.train(network(), *stripes(32), recipe, seed=0)
+    assert np.isfinite(run.losses[0]) and run.stopped == "diverged"
+
+
 def test_a_deadline_stops_between_epochs() -> None:
     run = training.train(network(), *stripes(32), dataclasses.replace(RECIPE, epochs=50), seed=0, deadline=time.monotonic())
     assert run.stopped == "time_limit" and run.epochs == 1
