@@ -52,8 +52,11 @@ def write_best(run: Run, best: Candidate) -> None:
         return
     graph = best.graph()
     variables = files.load(weights, graph)
+    folder = run.recorder.folder / "best"
     for form in ("flax", "graph"):
-        export(graph, variables, form, run.recorder.folder / "best")
+        export(graph, variables, form, folder)
+    if best.artifact("model.py") is None:
+        run.recorder.artifact(best.id, "model.py", (folder / "model.py").read_bytes())
 
 
 def write_reports(run: Run) -> None:

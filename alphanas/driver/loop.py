@@ -22,11 +22,15 @@ EMPTY_GENERATIONS = 3
 """After so many generations in a row without a new candidate, the space around the archive counts as exhausted."""
 
 
-def search_generations(run: Run, seed: Lifted) -> None:
-    """Searches until only the finish's share of the time is left, or enough candidates were trained, or nothing new is found."""
+def search_generations(run: Run, seed: Lifted | None) -> None:
+    """Searches until only the finish's share of the time is left, or enough candidates were trained, or nothing new is found.
+
+    `seed` is None when the study has its seed model already.
+    """
     run.stage = "training the seed model"
     run.tell()
-    _record_seed(run, seed)
+    if seed is not None:
+        _record_seed(run, seed)
     if not run_flows(run.pool, iter([_judge_seed(run)]), out_of_time=lambda: run.time_left < 0, on_change=run.tell):
         return
     run.stage = "searching"
@@ -44,8 +48,6 @@ def search_generations(run: Run, seed: Lifted) -> None:
 
 
 def _record_seed(run: Run, seed: Lifted) -> None:
-    if any(candidate.id == SEED for candidate in run.recorder.study.candidates()):
-        return
     artifacts = {}
     if seed.variables is not None:
         path = run.recorder.scratch("seed.safetensors")
