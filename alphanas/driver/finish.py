@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.execution import LocalPool
-from alphanas.study import Candidate, write_atomic
+from alphanas.study import Candidate, Study, write_atomic
 
 MEASURE_SHARE = 0.15
 """Share of the time limit that full training leaves for measuring latency."""
@@ -101,11 +102,11 @@ def point(candidate: Candidate) -> Point | None:
 
 
 def _finalists(run: Run) -> list[Candidate]:
-    """The finalists, as decided once and for all."""
-    decided = run.recorder.study.decisions("finalists")
-    if decided:
-        return [run.recorder.study.candidate(number) for number in decided[-1].payload["ids"]]
+    """The finalists, as decided before if nothing was searched since."""
     study = run.recorder.study
+    decided = _decided(study, "finalists", since="generation")
+    if decided is not None:
+        return [study.candidate(number) for number in decided["ids"]]
     seed = point(study.seed())
     if seed is None:
         return []
@@ -114,6 +115,14 @@ def _finalists(run: Run) -> list[Candidate]:
     ids = choose_finalists(seed, front, count=count, slack=_slack(run, seed))
     run.recorder.decide("finalists", {"ids": ids})
     return [study.candidate(number) for number in ids]
+
+
+def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None:
+    """The last decision of a kind, if it is later than all those of the kind `since`."""
+    last, other = study.decisions(kind), study.decisions(since)
+    if not last or (other and other[-1].sequence > last[-1].sequence):
+        return None
+    return last[-1].payload
 
 
 def _affordable(run: Run) -> int:
@@ -135,9 +144,9 @@ def _slack(run: Run, seed: Point) -> float:
 
 def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
     """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with."""
-    decided = run.recorder.study.decisions("best")
-    if decided:
-        return run.recorder.study.candidate(int(decided[-1].payload["candidate"]))
+    decided = _decided(run.recorder.study, "best", since="finalists")
+    if decided is not None:
+        return run.recorder.study.candidate(int(decided["candidate"]))
     seed = run.recorder.study.seed()
     bar = _accuracies(seed)
     able = []
