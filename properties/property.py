@@ -17,10 +17,6 @@ class Requirement(Protocol):
     `distance` is in [0, 1] and 0 only if the requirement is met; `relax` never increases the distance of any program.
     """
 
-    @property
-    def kind(self) -> str:
-        """The name under which `to_json` writes this kind of requirement."""
-
     def distance(self, inference: Inference) -> float:
         """How far the program is from what is required: 0 if it is met, at most 1."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -242,11 +243,25 @@ KINDS: Mapping[str, type[Requirement]] = {
 
 
 def requirement(data: Mapping[str, Any]) -> Requirement:
-    """The requirement that a JSON form stands for."""
+    """The requirement that a JSON form stands for; its kind is a name in `KINDS` or an import path `package.module:Class`."""
     kind = data.get("kind")
+    if isinstance(kind, str) and ":" in kind:
+        return _imported(kind).from_json(data)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"requirement kind {kind!r} is not known: give one of {', '.join(KINDS)}")
+        known = ", ".join(KINDS)
+        raise ValueError(f"requirement kind {kind!r} is not known: give one of {known}, or an import path 'package.module:Class'")
     return KINDS[kind].from_json(data)
+
+
+def _imported(path: str) -> type[Requirement]:
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"requirement kind {path!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Requirement)):
+        raise ValueError(f"requirement kind {path!r} is {found!r}, which is no class with the methods of properties.Requirement")
+    return found
 
 
 def requirements(data: Sequence[Mapping[str, Any]]) -> tuple[Requirement, ...]:

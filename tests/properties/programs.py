@@ -114,6 +114,9 @@ ELEMENTWISE = [
     Program("bias", lambda b, x: x + b, params=((6,),)),
     Program("row vector", lambda x: x + x[:, :, :1]),
     Program("outer", lambda x: x[:, :, None] * x[:, None, :], (2, 5)),
+    Program("one after the other", lambda x: lax.logistic(lax.erfc(lax.rsqrt(jnp.sqrt(jnp.log(1 + E(x))))))),
+    Program("parts", lambda x: jnp.abs(lax.complex(x[..., :3], x[..., 3:]))),
+    Program("chosen by a constant", lambda x: jnp.where(np.arange(3) > 0, x[..., :3], x[..., 3:])),
     Program("complex", lambda x: jnp.abs(lax.complex(x, 2 * x))),
     Program("custom gradient", doubled, reverse=True),
     Program("rematerialized", jax.checkpoint(lambda x: jnp.sin(jnp.cos(x)))),
@@ -138,6 +141,8 @@ CONTRACTION = [
     Program("solve", lambda x: jnp.linalg.solve(x + 4 * jnp.eye(4), x[..., :2]), (2, 4, 4)),
     Program("inverse", lambda x: jnp.linalg.inv(x + 4 * jnp.eye(4)), (2, 4, 4)),
     Program("cholesky", lambda x: jnp.linalg.cholesky(jnp.einsum("bij,bkj->bik", x, x) + jnp.eye(4)), (2, 4, 4)),
+    Program("triangular solve by data", lambda w, x: jax.scipy.linalg.solve_triangular(x + 4 * jnp.eye(4), w), (2, 4, 4),
+            ((2, 4, 3),)),
     Program("triangular solve", lambda w, x: jax.scipy.linalg.solve_triangular(w + 4 * jnp.eye(4), x), (4, 3), ((4, 4),)),
 ]  # fmt: skip
 REDUCTION = [
@@ -291,6 +296,7 @@ CONTROL = [
     Program("switch", lambda x: lax.switch(1, [lambda v: v, lambda v: 2 * v], x), (4, 3)),
     Program("vmapped", jax.vmap(lambda x: x @ x.T), (2, 4, 3)),
     Program("gradient", jax.grad(lambda x: (jnp.sin(x) * x.sum()).sum()), (3, 4)),
+    Program("gradient of two uses", jax.grad(lambda x: (x**3).sum() + (x * x[::-1]).sum()), (4, 3)),
     Program("jitted", jax.jit(lambda x: x.sum(0)), (3, 4)),
 ]  # fmt: skip
 

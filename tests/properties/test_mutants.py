@@ -83,7 +83,7 @@ class Mutant:
 
         def rule(context: Context, operand: int, output: int) -> Any:
             found = original(context, operand, output)
-            chosen = max(k for k, data in enumerate(context.data) if data) if self.last else 0
+            chosen = max(k for k, data in enumerate(context.data) if data) if self.last else int(self.primitive == "select_n")
             if found is None or operand != chosen:
                 return found
             changed = self.mutation(found)
@@ -114,9 +114,13 @@ def users() -> dict[str, list[Program]]:
     return table
 
 
+WITHOUT_GRADIENT = {"argmax", "argmin", "eq", "ge", "gt", "is_finite", "le", "lt", "ne", "sign"}
+"""What these pass on shows in no Jacobian."""
+
+
 def mutants() -> Iterator[Mutant]:
     for name in sorted(users()):
-        if name in MIXING.rules and not isinstance(MIXING.rules[name], Top):
+        if name in MIXING.rules and name not in WITHOUT_GRADIENT and not isinstance(MIXING.rules[name], Top):
             for mutation in MUTATIONS:
                 yield Mutant(name, mutation, last=False)
             yield Mutant(name, lost, last=True)
@@ -127,10 +131,6 @@ def violated(program: Program, each: properties.RelationalProperty) -> bool:
     inference = analyze_program(inner, params=held, properties=[each])
     pattern, _ = observed(program)
     return bool(unclaimed(inference.mixing[0, 0], pattern, inference.shape[0].shape, program.shape))
-
-
-SURVIVORS: dict[str, str] = {}
-"""Mutants that no program can tell apart, and why."""
 
 
 def test_every_mutant_is_killed() -> None:
@@ -145,4 +145,4 @@ def test_every_mutant_is_killed() -> None:
         else:
             alive.append(str(mutant))
     assert len(killed) >= 30
-    assert sorted(set(alive) - set(SURVIVORS)) == [], f"{len(killed)} killed, {len(equivalent)} changed nothing"
+    assert alive == [], f"{len(killed)} killed, {len(equivalent)} changed nothing"
