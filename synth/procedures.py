@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synth import exact
+from synth import enumerative, exact, progressive
 from synth.problem import Problem
 from synth.result import Result
 
-METHODS: dict[str, Callable[..., Result]] = {"exact": exact.synthesize}
+METHODS: dict[str, Callable[..., Result]] = {
+    "exact": exact.synthesize,
+    "progressive": progressive.synthesize,
+    "enumerative": enumerative.synthesize,
+}
 
 
 def synthesize(

@@ -198,6 +198,17 @@ def test_what_excludes_what_is_named_and_minimal() -> None:
     assert not any("mixing" in line for line in result.core)
 
 
+def test_a_budget_that_excludes_a_requirement_is_named_with_it() -> None:
+    asked = [[0] * 4, [0, 2, 0, 0], [0, 0, 2, 0], [3, 3, 3, 3]]
+    table = vocabulary(Conv, DepthwiseConv, Relu)
+    target = Target.asking((None, 6, 6, 4), depth=2, mixing=asked, params=Interval(0, 10))
+    result = synthesize(Problem(IMAGE, target, 3, (4, 8), widths=(4, 8), vocabulary=table))
+    assert isinstance(result, Infeasible)
+    assert any("at most 10 parameters" in line for line in result.core)
+    assert any("mixing" in line for line in result.core)
+    assert not any("depth" in line for line in result.core)
+
+
 @pytest.mark.parametrize(
     ("shape", "length"),
     [((None, 12, 12, 4), 3), ((None, 6, 6, 5), 3), ((None, 3), 3)],
