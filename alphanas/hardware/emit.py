@@ -56,6 +56,7 @@ class Geometry:
     work: int = 0
     prologues: tuple[str, ...] = ()
     grain: int = 0
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,21 @@ def filled_row(length: int) -> int:
 
 
 class Emitter:
-    """Writes one kernel."""
+    """Writes one kernel. With `fill`, rows of a map that no vector divides are stored wider."""
 
-    def __init__(self, plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int):
+    def __init__(
+        self,
+        plan: Plan,
+        producers: Mapping[int, Step],
+        storages: Mapping[int, Storage],
+        kernel: Kernel,
+        lanes: int,
+        fill: bool = True,
+    ) -> None:
+        self._again = (plan, producers, storages, kernel, lanes, False)
+        self._fill = fill
+        self._clamped = False
+        self._inner: dict[int, Any] = {}
         self._flat = plan.flat
         self._stored = plan.stored
         self._producers = producers
@@ -104,9 +117,11 @@ class Emitter:
     def emit(self) -> Emitted:
         """The kernel's function. Raises NotLowerable where a step has no rule."""
         anchor = self._kernel.anchor
-        if anchor is None:
-            return self._map()
-        return _ANCHORS[anchor.primitive](self, anchor)
+        if anchor is not None:
+            return _ANCHORS[anchor.primitive](self, anchor)
+        emitted = self._rows() if self._kernel.before else self._map()
+        # A wider row is no gain where an operand is not as wide: its reads would be clamped one by one.
+        return Emitter(*self._again).emit() if self._clamped and self._fill else emitted
 
     # ---- reading -------------------------------------------------------------------------------------------------------------
 
@@ -118,7 +133,8 @@ class Emitter:
         constant = self._flat.constants.get(slot)
         if constant is not None and constant.size == 1:
             return _number(constant.reshape(()), kind.dtype)
-        if constant is not None or (slot in self._stored and slot != self._kernel.output):
+        inside = self._kernel.output == slot and slot not in self._inner
+        if constant is not None or (slot in self._stored and not inside):
             return self._load(slot, indices)
         step = self._producers[slot]
         if step.primitive in LAYOUT:
@@ -138,8 +154,12 @@ class Emitter:
         return Storage(shape, filled, kind.dtype)
 
     def _load(self, slot: int, indices: Sequence[Index]) -> Any:
-        storage = self.storage(slot)
         kind = self._flat.types[slot]
+        if slot in self._inner:
+            tensor, shape = self._inner[slot]
+            at = indexing.regroup(indices, kind.shape, shape)
+            return tensor(*self._inside(at, [int(size) for size in tensor.shape]))
+        storage = self.storage(slot)
         at = indexing.regroup(indices, kind.shape, storage.shape)
         return self.tensor(Argument(slot), storage.filled, storage.dtype)(*self._inside(at, storage.filled))
 
@@ -150,7 +170,9 @@ class Emitter:
             at = index if isinstance(index, int) else self._ranges.simplify(index)
             if not isinstance(at, int):
                 bound = self._ranges.const_int_bound(at)
-                at = te.max(te.min(at, size - 1), 0) if bound.max_value >= size and not self._guarded else at
+                if bound.max_value >= size and not self._guarded:
+                    at = te.max(te.min(at, size - 1), 0)
+                    self._clamped = True
             result.append(at)
         return result
 
@@ -219,6 +241,21 @@ class Emitter:
     def _simple(self, index: Index) -> Index:
         return index if isinstance(index, int) else self._ranges.simplify(index)
 
+    def row(self, length: int) -> int:
+        """The length at which rows of the anchor's result are stored: filled, unless the epilogue goes through another shape."""
+        anchor = self._kernel.anchor
+        stack, seen = [self._kernel.output], set[int]()
+        while anchor is not None and stack:
+            slot = stack.pop()
+            step = self._producers.get(slot)
+            if slot in seen or step is None or step is anchor or (slot in self._stored and slot != self._kernel.output):
+                continue
+            seen.add(slot)
+            if step.primitive == "reshape":
+                return length
+            stack.extend(step.inputs)
+        return filled_row(length)
+
     def type(self, slot: int) -> Type:
         return self._flat.types[slot]
 
@@ -232,7 +269,37 @@ class Emitter:
 
     def _map(self) -> Emitted:
         shape = self._flat.types[self._kernel.output].shape
-        return self.finish(shape, shape, Geometry("map", outer=shape, work=math.prod(shape)))
+        return self.finish(shape, self._wide(shape), Geometry("map", outer=shape, work=math.prod(shape)))
+
+    def _wide(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape, its rows filled up to whole vectors where no good vector divides them."""
+        if not shape or not self._fill or shape[-1] <= self._lanes or divisor_block(shape[-1], 2 * self._lanes) >= 8:
+            return tuple(shape)
+        count, block = blocks_of(shape[-1], self._lanes)
+        return (*shape[:-1], count * block)
+
+    def _rows(self) -> Emitted:
+        """Several reductions over the last axis, and what joins them, in one function."""
+        whole = self._kernel
+        shape = self._flat.types[whole.output].shape
+        names: list[str] = []
+        for number, part in enumerate(whole.before):
+            self._kernel, self._anchor = part, None
+            own = shape
+            if part.anchor is not None:
+                own, _ = _sums(self, part.anchor, f"s{number}_", names)
+            filled = self._wide(own) if part.anchor is None else own
+            self._inner[part.output] = (self._part(own, filled, f"s{number}_value"), own)
+            names.append(f"s{number}_value")
+        self._kernel, self._anchor = whole, None
+        work = math.prod(shape) * (1 + len(names))
+        return self.finish(shape, self._wide(shape), Geometry("rows", outer=shape, work=work, stages=tuple(names)))
+
+    def _part(self, shape: Sequence[int], filled: Sequence[int], name: str) -> Any:
+        """The stage that computes the current kernel's output."""
+        output = self._kernel.output
+        kind = self._flat.types[output]
+        return self.compute(filled, lambda *at: self.read(output, indexing.regroup(at, shape, kind.shape)), name)
 
 
 def _aligned(indices: Sequence[Index], kind: Type) -> Sequence[Index]:
@@ -261,7 +328,7 @@ def _contract(emitter: Emitter, step: Step) -> Emitted:
     depth = emitter.type(b).shape[-2]
     dtype = emitter.type(step.output).dtype
     count, block = blocks_of(columns, emitter.lanes)
-    row = filled_row(outer[-1]) if rows else 1
+    row = emitter.row(outer[-1]) if rows else 1
     shape = (*outer, columns)
     filled_outer = (*outer[:-1], row) if rows else tuple(outer)
     prologues: list[str] = []
@@ -317,7 +384,7 @@ def _convolve(emitter: Emitter, step: Step) -> Emitted:
     channels = emitter.type(x).shape[-1]
     groups, rank = params["groups"], len(window)
     depthwise = groups == channels == features and groups > 1
-    row = filled_row(outer[-1])
+    row = emitter.row(outer[-1])
     if groups == 1 or depthwise:
         count, block = blocks_of(features, emitter.lanes)
     else:
@@ -495,6 +562,15 @@ def _window_of_any_axes(emitter: Emitter, step: Step) -> Emitted:
 
 
 def _reduce(emitter: Emitter, step: Step) -> Emitted:
+    names: list[str] = []
+    own, lanes = _sums(emitter, step, "", names)
+    work = math.prod(emitter.type(step.inputs[0]).shape)
+    stages = tuple(name for name in names if name == "parts")
+    return emitter.finish(own, own, Geometry("reduction", own, 1, lanes, len(step.params["axes"]), work, stages=stages))
+
+
+def _sums(emitter: Emitter, step: Step, prefix: str, names: list[str]) -> tuple[tuple[int, ...], int]:
+    """The stages of a reduction; returns (the shape it leaves, lanes). Over the last axis it is in vectors, then across one."""
     (x,) = step.inputs
     kind = emitter.type(x)
     axes = sorted(step.params["axes"])
@@ -504,7 +580,9 @@ def _reduce(emitter: Emitter, step: Step) -> Emitted:
     own = shape or (1,)
     last = kind.shape[-1]
     lanes = divisor_block(last, emitter.lanes) if len(kind.shape) - 1 in axes else 1
-    work = math.prod(kind.shape)
+    rest = 0
+    if lanes < 8 and axes == [len(kind.shape) - 1] and last > 2 * emitter.lanes:
+        lanes, rest = emitter.lanes, last % emitter.lanes
 
     def at(kept_at: Sequence[Any], reduced_at: Sequence[Any]) -> list[Any]:
         places: list[Any] = [0] * len(kind.shape)
@@ -514,24 +592,43 @@ def _reduce(emitter: Emitter, step: Step) -> Emitted:
             places[axis] = index
         return places
 
+    names.append(f"{prefix}sums")
     if lanes < 4:
         whole = [emitter.axis(kind.shape[axis], f"k{axis}") for axis in axes]
-        sums = emitter.compute(own, lambda *i: combine(emitter.read(x, at(i, [a.var for a in whole])), axis=whole), "sums")
+
+        def directly(*i: Any) -> Any:
+            return combine(emitter.read(x, at(i, [axis.var for axis in whole])), axis=whole)
+
+        sums = emitter.compute(own, directly, f"{prefix}sums")
         emitter.anchor_at(step, own, lambda i: sums(*i))
-        return emitter.finish(own, own, Geometry("reduction", own, 1, 1, len(axes), work))
+        return own, 1
     outer = [emitter.axis(kind.shape[axis] // (lanes if axis == axes[-1] else 1), f"k{axis}") for axis in axes]
-    across = emitter.axis(lanes, "lane")
 
     def part(*i: Any) -> Any:
         *front, lane = i
-        places = [a.var for a in outer]
+        places = [axis.var for axis in outer]
         places[-1] = places[-1] * lanes + lane
         return combine(emitter.read(x, at(front, places)), axis=outer)
 
-    parts = emitter.compute((*own, lanes), part, "parts")
-    sums = emitter.compute(own, lambda *i: combine(parts(*i, across.var), axis=[across]), "sums")
+    parts = emitter.compute((*own, lanes), part, f"{prefix}parts")
+    names.insert(-1, f"{prefix}parts")
+
+    def total(*i: Any) -> Any:
+        left_over = [emitter.read(x, at(i, [last - rest + n])) for n in range(rest)]
+        return _tree(step.params["kind"], [*(parts(*i, lane) for lane in range(lanes)), *left_over])
+
+    sums = emitter.compute(own, total, f"{prefix}sums")
     emitter.anchor_at(step, own, lambda i: sums(*i))
-    return emitter.finish(own, own, Geometry("reduction", own, 1, lanes, len(axes), work, ("parts",)))
+    return own, lanes
+
+
+def _tree(kind: str, values: Sequence[Any]) -> Any:
+    """All values joined in pairs of pairs: a chain would wait for every single step."""
+    join = {"sum": lambda a, b: a + b, "prod": lambda a, b: a * b, "max": te.max, "min": te.min, "or": tirx.Or, "and": tirx.And}
+    while len(values) > 1:
+        pairs = [join[kind](a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + list(values[len(pairs) * 2 :])
+    return values[0]
 
 
 def _reducer(kind: str, dtype: str) -> tuple[Callable[..., Any], Any]:

@@ -28,10 +28,14 @@ LARGEST_EXPRESSION = 128
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Computes the value `output` from stored values; `anchor` is the one step in it that reduces, if there is one."""
+    """Computes the value `output` from stored values; `anchor` is the one step in it that reduces, if there is one.
+
+    `before` are kernels that run row by row inside this one (see `rows`); nothing else reads what they compute.
+    """
 
     output: int
     anchor: Step | None = None
+    before: tuple[Kernel, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +47,11 @@ class Plan:
     stored: frozenset[int]
 
 
-def plan(flat: Flat) -> Plan:
-    """Groups the steps of a canonical program into kernels."""
+def plan(flat: Flat, extra: frozenset[int] = frozenset()) -> Plan:
+    """Groups the steps of a canonical program into kernels; `extra` values are stored whatever they cost."""
     readers = flat.readers()
     anchors = _epilogues(flat, readers)
-    stored = set(flat.inputs) | set(anchors) | _kept(flat, readers, anchors)
+    stored = set(flat.inputs) | set(anchors) | _kept(flat, readers, anchors, extra)
     order = {step.output: index for index, step in enumerate(flat.steps)}
     produced = sorted(stored - set(flat.inputs) - set(flat.constants), key=order.__getitem__)
     kernels = [Kernel(slot, anchors.get(slot)) for slot in produced]
@@ -73,6 +77,7 @@ def _group(flat: Flat, index: int, readers: Mapping[int, list[Step]], claimed: s
     size = flat.types[anchor.output].size
     group, tainted = [anchor.output], set[int]()
     inside = {anchor.output}
+    reshapes = {step.output for step in flat.steps if step.primitive == "reshape"} - set(flat.outputs)
     for step in flat.steps[index + 1 :]:
         if not inside.intersection(step.inputs) and not tainted.intersection(step.inputs):
             continue
@@ -83,7 +88,8 @@ def _group(flat: Flat, index: int, readers: Mapping[int, list[Step]], claimed: s
             continue
         group.append(step.output)
         inside.add(step.output)
-    while len(group) > 1 and not _single_exit(flat, group, readers):
+    # A reshape at the end is index arithmetic for whoever reads it: it stays outside.
+    while len(group) > 1 and (group[-1] in reshapes or not _single_exit(flat, group, readers)):
         group.pop()
     return group
 
@@ -94,10 +100,12 @@ def _single_exit(flat: Flat, group: list[int], readers: Mapping[int, list[Step]]
     return not any(leaves)
 
 
-def _kept(flat: Flat, readers: Mapping[int, list[Step]], anchors: Mapping[int, Step]) -> set[int]:
+def _kept(
+    flat: Flat, readers: Mapping[int, list[Step]], anchors: Mapping[int, Step], extra: frozenset[int]
+) -> set[int]:
     """The values that are stored without being an anchor's: outputs, and what is too costly to compute twice."""
     inner = _inner(flat, anchors)
-    kept = {slot for slot in flat.outputs if slot not in anchors}
+    kept = {slot for slot in flat.outputs if slot not in anchors} | (extra - set(anchors) - set(inner))
     cost: dict[int, int] = {}
     length: dict[int, int] = {}
     for step in flat.steps:

@@ -13,7 +13,7 @@ import numpy as np
 from tvm import relax, te
 from tvm_ffi import structural_equal, structural_hash
 
-from alphanas.hardware import indexing
+from alphanas.hardware import indexing, rows
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, Emitter, Storage, blocks_of
 from alphanas.hardware.kernels import Plan, plan
@@ -48,7 +48,9 @@ class Lowered:
 
 def lower(function: Callable[..., Any], *inputs: Any, lanes: int = 16) -> Lowered:
     """The kernels of `function` on inputs of these shapes. Raises NotLowerable for what has no rule."""
-    return _lowered(plan(canonical(flatten(function, *inputs))), lanes)
+    flat = canonical(flatten(function, *inputs))
+    ends = frozenset(rows.exits(flat, flat.readers()))
+    return _lowered(rows.grouped(plan(flat, ends)), lanes)
 
 
 def _lowered(planned: Plan, lanes: int) -> Lowered:

@@ -192,7 +192,7 @@ def _window(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 
 
 def _reduction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
-    if not geometry.prologues:
+    if not geometry.stages:
         _gathered(schedule, geometry, knobs)
         return
     result, sums, parts = (schedule.get_sblock(name) for name in ("result", "sums", "parts"))
@@ -210,6 +210,36 @@ def _reduction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     if knobs.parallel:
         schedule.parallel(shared)
     schedule.decompose_reduction(parts, reduced[0])
+
+
+def _rows(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """Row by row: all stages of a row one after the other, each in vectors along it."""
+    *outer, last = schedule.get_loops(schedule.get_sblock("result"))
+    shared = schedule.fuse(*outer) if len(outer) > 1 else outer[0]
+    for name in reversed(geometry.stages):
+        stage = schedule.get_sblock(name)
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.set_scope(stage, 0, "local")
+    if knobs.parallel:
+        schedule.parallel(shared)
+    for name in geometry.stages:
+        stage = schedule.get_sblock(name)
+        loops = schedule.get_loops(stage)
+        if name.endswith("parts"):
+            lane, reduced = loops[-2:]
+            schedule.reorder(reduced, lane)
+            schedule.vectorize(lane)
+            schedule.decompose_reduction(stage, reduced)
+        elif name.endswith("value"):
+            _in_vectors(schedule, loops[-1])
+    _in_vectors(schedule, last)
+
+
+def _in_vectors(schedule: Any, loop: Any) -> None:
+    extent = _extent(schedule, loop)
+    width = _vector(extent)
+    if width > 1:
+        schedule.vectorize(loop if width == extent else schedule.split(loop, [None, width])[1])
 
 
 def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -237,6 +267,7 @@ SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "depthwise": _depthwise,
     "window": _window,
     "reduction": _reduction,
+    "rows": _rows,
     "map": _map,
 }
 

@@ -127,6 +127,13 @@ def products(x: Any, y: Any) -> Any:
     )
 
 
+def reshaped_epilogue(x: Any) -> Any:
+    """Rows and features that are filled in memory, read through other shapes right after. x: 1×5×34×8."""
+    y = (x @ array(8, 34)).reshape(1, 170, 2, 17) * array(2, 17)
+    z = jax.nn.relu(x @ array(8, 6) + array(6)).reshape(1, 170, 2, 3)
+    return y, jax.nn.relu(y), z.mean((1, 3)), (z - 1).reshape(1, 5, 34, 6)
+
+
 def gradient_forms(x: Any) -> Any:
     """Convolutions in another order of axes, transposed, and over one axis. x: 2×7×6×8."""
     other = jax.lax.conv_general_dilated(jnp.transpose(x, (0, 3, 1, 2)), array(4, 8, 3, 3), (1, 1), "SAME")
@@ -145,6 +152,7 @@ def _functions() -> list[Case]:
         Case("reductions", reductions, (array(2, 6, 5, 32),)),
         Case("windows", windows, (image,)),
         Case("products", products, (array(2, 5, 12), array(2, 12, 7))),
+        Case("reshaped_epilogue", reshaped_epilogue, (array(1, 5, 34, 8),)),
         Case("gradient_forms", gradient_forms, (array(2, 7, 6, 8),)),
         Case("convolution_17_37", convolution(17, 37, window_strides=(2, 2)), (array(2, 9, 9, 17),)),
         Case("convolution_long_row", convolution(3, 17, padding="VALID"), (array(1, 5, 39, 3),)),

@@ -13,6 +13,7 @@ import pytest
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.kernels import ANCHORS, plan
 from alphanas.hardware.program import NotLowerable, flatten
+from alphanas.hardware.rows import exits, grouped
 from tests.alphanas.hardware import cases
 
 IMAGE = cases.array(1, 8, 8, 16)
@@ -68,6 +69,39 @@ def test_a_costly_value_with_two_readers_is_computed_once() -> None:
         return y.sum(-1), y.max(-1)
 
     assert len(plan(canonical(flatten(twice, IMAGE))).kernels) == 3
+
+
+def layer_norm(x: jax.Array) -> jax.Array:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6) * cases.array(16) + cases.array(16)
+
+
+def shared_sum(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = x.sum(-1, keepdims=True)
+    return total, x / total
+
+
+def in_rows(function: object) -> list[tuple[str, int]]:
+    """For each kernel its anchor's name and how many kernels run inside it."""
+    flat = canonical(flatten(function, cases.array(4, 8, 16)))  # type: ignore[arg-type]
+    planned = grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
+    return [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in planned.kernels]
+
+
+@pytest.mark.parametrize(
+    ("function", "kernels"),
+    [
+        (jax.nn.softmax, [("map", 3)]),
+        (layer_norm, [("map", 2)]),
+        (lambda x: jax.nn.softmax(x) @ cases.array(16, 4), [("map", 3), ("contract", 0)]),
+        (lambda x: jax.nn.softmax(x, axis=1), [("reduce", 0), ("map", 0), ("reduce", 0), ("map", 0)]),
+        (shared_sum, [("reduce", 0), ("map", 0)]),
+        (lambda x: x / x[::-1].sum(-1, keepdims=True), [("map", 1)]),
+        (lambda x: x / x.sum(-1, keepdims=True)[::-1], [("reduce", 0), ("map", 0)]),
+    ],
+)
+def test_what_goes_row_by_row_is_one_kernel(function: object, kernels: list[tuple[str, int]]) -> None:
+    assert in_rows(function) == kernels
 
 
 @pytest.mark.parametrize(
