@@ -35,10 +35,9 @@ class Exported:
     graph: str
     details: tuple[tuple[str, Any], ...] = ()
 
-    def to_json(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
         """The record that stands beside the files."""
-        record = dataclasses.asdict(self) | {"files": list(self.files), "details": dict(self.details)}
-        return json.dumps(record, indent=2) + "\n"
+        return dataclasses.asdict(self) | {"files": list(self.files), "details": dict(self.details)}
 
 
 def random_inputs(graph: Graph, *, batch: int = BATCH, seed: int = SEED) -> tuple[np.ndarray, ...]:
@@ -85,6 +84,11 @@ def check(
 
 
 def record(exported: Exported, directory: Path) -> Exported:
-    """Writes what was checked to `export.json` beside the files."""
-    write_atomically(directory / "export.json", exported.to_json())
+    """Writes what was checked to `export.json` beside the files, by format; what other formats wrote there stays."""
+    path = directory / "export.json"
+    try:
+        others = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        others = {}
+    write_atomically(path, json.dumps(others | {exported.format: exported.to_dict()}, indent=2) + "\n")
     return exported

@@ -5,6 +5,7 @@ The package loads neither flax nor orbax when it is imported; what needs them im
 
 from __future__ import annotations
 
+from alphanas.models import zoo
 from alphanas.models.lifting import Lifted, lift, lift_with_report
 
-__all__ = ["Lifted", "lift", "lift_with_report"]
+__all__ = ["Lifted", "lift", "lift_with_report", "zoo"]

@@ -17,15 +17,22 @@ import jax
 from alphanas.errors import FAILED, UserError, nearest
 from alphanas.models import zoo
 from alphanas.models.lifting import Lifted, Report, lift_with_report
-from synth.graph import Graph
-from synth.op import ShapeMismatch
+from synth.graph import Graph, Variables
 
 FORMS = "zoo:NAME, package.module:factory or file.py:factory"
 PRODUCTS = "a Flax NNX module, a Linen (module, variables) pair, a (function, parameters) pair or a Graph"
 
 
-def resolve(model: str, *, input_shape: Sequence[int], num_classes: int | None = None, seed: int = 0) -> Lifted:
-    """The graph, variables and lift report of a MODEL string.
+def resolve(
+    model: str, input_shape: Sequence[int], *, num_classes: int | None = None, seed: int = 0
+) -> tuple[Graph, Variables | None]:
+    """The graph of a MODEL string, and its variables if it came with any; see `resolve_with_report`."""
+    lifted = resolve_with_report(model, input_shape, num_classes=num_classes, seed=seed)
+    return lifted.graph, lifted.variables
+
+
+def resolve_with_report(model: str, input_shape: Sequence[int], *, num_classes: int | None = None, seed: int = 0) -> Lifted:
+    """The graph of a MODEL string, its variables (None for a model of the zoo or a graph), and what became what.
 
     `input_shape` is one example's shape or has the batch in front, as for `zoo.build`; `num_classes` is for the zoo (1000 if it is
     not given) and for factories that take it. A factory is called with those of the arguments `input_shape`, `num_classes` and
@@ -37,9 +44,9 @@ def resolve(model: str, *, input_shape: Sequence[int], num_classes: int | None =
         raise UserError(f"model {model!r}", saw="no model of this form", wanted=FORMS)
     if prefix == "zoo":
         graph = zoo.build(name, input_shape=input_shape, num_classes=num_classes or 1000)
-        return Lifted(graph, graph.init(jax.random.key(seed)), Report(_counted(graph), {}))
+        return Lifted(graph, None, Report(_counted(graph), {}))
     factory = _factory(model, prefix, name)
-    return _lifted(model, _called(model, factory, input_shape, num_classes, seed), input_shape, seed)
+    return _lifted(model, _called(model, factory, input_shape, num_classes, seed), input_shape)
 
 
 def _factory(model: str, prefix: str, name: str) -> Callable[..., Any]:
@@ -125,30 +132,27 @@ def _rngs(seed: int) -> Any:
     return nnx.Rngs(seed)
 
 
-def _lifted(model: str, product: Any, input_shape: Sequence[int], seed: int) -> Lifted:
+def _lifted(model: str, product: Any, input_shape: Sequence[int]) -> Lifted:
     shape = tuple(input_shape)
     if isinstance(product, Graph):
-        return _own_graph(model, product, shape, seed)
+        return _own_graph(model, product, shape)
     if isinstance(product, zip | str | int | float) or product is None:
         raise UserError(f"model {model!r}", saw=f"the factory returned {type(product).__name__}", wanted=PRODUCTS)
     batched = shape if len(shape) in (2, 4) else (1, *shape)
     try:
         return lift_with_report(product, jax.ShapeDtypeStruct(batched, "float32"))
     except UserError as error:
-        first, *rest = error.faults
+        first = error.faults[0]
         raise UserError(
             f"model {model!r}", saw=f"{first.thing}: {first.saw}", wanted=first.wanted, remedy=first.remedy, exit_code=FAILED
         ) from error
 
 
-def _own_graph(model: str, graph: Graph, shape: tuple[int, ...], seed: int) -> Lifted:
+def _own_graph(model: str, graph: Graph, shape: tuple[int, ...]) -> Lifted:
     wanted = graph.inputs[0].shape
     if shape not in (wanted[1:], (shape[0], *wanted[1:])):
         raise UserError(f"model {model!r}", saw=f"an input of shape {shape}", wanted=f"an input of shape {wanted[1:]}")
-    try:
-        return Lifted(graph, graph.init(jax.random.key(seed)), Report(_counted(graph), {}))
-    except ShapeMismatch as error:
-        raise UserError(f"model {model!r}", saw=str(error)) from error
+    return Lifted(graph, None, Report(_counted(graph), {}))
 
 
 def _counted(graph: Graph) -> dict[str, int]:

@@ -18,14 +18,15 @@ class Lifted:
     """A lifted model: its graph, the arrays it had under the graph's names, and what became what."""
 
     graph: Graph
-    variables: Variables
+    variables: Variables | None
     report: Report
 
 
 def lift(model: Any, *inputs: Any) -> tuple[Graph, Variables]:
     """The graph that computes what a model computes, and its variables; see `lift_with_report`."""
     lifted = lift_with_report(model, *inputs)
-    return lifted.graph, lifted.variables
+    variables = lifted.variables
+    return lifted.graph, lifted.graph.init(jax.random.key(0)) if variables is None else variables
 
 
 def lift_with_report(model: Any, *inputs: Any) -> Lifted:
@@ -37,7 +38,7 @@ def lift_with_report(model: Any, *inputs: Any) -> Lifted:
     Raises UserError for what is no model and for a model that cannot run on such inputs.
     """
     if isinstance(model, Graph):
-        return Lifted(model, model.init(jax.random.key(0)), Report({}, {}))
+        return Lifted(model, None, Report({}, {}))
     if not inputs:
         raise UserError("lift", saw="no inputs", wanted="the model and one array (or ShapeDtypeStruct) for each of its inputs")
     source = read(model)

@@ -71,8 +71,8 @@ def unary(program: Flat, slot: int, step: Step) -> tuple[Op, int] | None:
 def _templates(value: Value) -> tuple[tuple[int, Flat], ...]:
     found = []
     for number, (_, function) in enumerate(SPELLINGS):
-        closed = [trace(function, jax.ShapeDtypeStruct((batch, *value.shape[1:]), np.float32))[0] for batch in BATCHES]  # type: ignore[arg-type]
-        flat = flatten(*closed)
+        first, second = (trace(function, value.aval(batch))[0] for batch in BATCHES)
+        flat = flatten(first, second)
         if isinstance(flat.outputs[0], int) and flat.outputs[0] in flat.producers:
             found.append((number, flat))
     return tuple(found)

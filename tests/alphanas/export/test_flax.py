@@ -116,7 +116,7 @@ def test_zoo_models_export(name, tmp_path):
     graph = zoo.build(name, input_shape=SMALL[name], num_classes=3)
     exported = export(graph, trained_variables(graph), "flax", tmp_path)
     assert exported.max_error < 1e-5
-    assert json.loads((tmp_path / "export.json").read_text())["max_error"] == exported.max_error
+    assert json.loads((tmp_path / "export.json").read_text())["flax"]["max_error"] == exported.max_error
 
 
 def test_blocks_of_a_deep_network_share_classes():
