@@ -127,7 +127,7 @@ class _Live:
 def _equation(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool]]:
     name, programs = equation.primitive, equation.programs
     if not programs:
-        return _work(equation), [True] * len(equation.outputs)
+        return _memoised_work(equation), [True] * len(equation.outputs)
     if name == "cond":
         return _costliest(equation, flags)
     if name == "scan":
@@ -161,6 +161,18 @@ def _scanned(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool
         if after == state:
             return cost.times(params["length"]), results
         state = after
+
+
+_WORK: dict[int, Capacity] = {}
+
+
+def _memoised_work(equation: Equation) -> Capacity:
+    if equation.key is None:
+        return _work(equation)
+    found = _WORK.get(equation.key)
+    if found is None:
+        found = _WORK[equation.key] = _work(equation)
+    return found
 
 
 def _work(equation: Equation) -> Capacity:

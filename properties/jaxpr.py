@@ -50,7 +50,7 @@ class Equation:
     input_types: tuple[Shape, ...]
     output_types: tuple[Shape, ...]
     programs: tuple[Program, ...]
-    key: Hashable | None
+    key: int | None
     _raw: Any
 
     @property
@@ -128,6 +128,7 @@ class _Reader:
     def __init__(self, programs: dict[int, Program], dtypes: dict[Any, str]):
         self._programs = programs
         self._dtypes = dtypes
+        self._shapes: dict[Any, Shape] = {}
 
     def read(self, jaxpr: Any, constants: Sequence[Any]) -> Program:
         types: list[Shape] = []
@@ -190,7 +191,11 @@ class _Reader:
         name = self._dtypes.get(dtype)
         if name is None:
             name = self._dtypes[dtype] = str(dtype)
-        return Shape(tuple(getattr(aval, "shape", ())), name)
+        sizes = tuple(getattr(aval, "shape", ()))
+        found = self._shapes.get((sizes, name))
+        if found is None:
+            found = self._shapes[sizes, name] = Shape(sizes, name)
+        return found
 
 
 def _read(raw: Any) -> Sequence[Any]:
@@ -203,11 +208,12 @@ def _read(raw: Any) -> Sequence[Any]:
     return [*raw.invars[start : start + lengths.solve], *raw.invars[given:]]
 
 
-def _key(name: str, params: Mapping[str, Any], inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Hashable | None:
-    """A value equal for equal equations; none where a parameter cannot be hashed."""
-    key = (name, tuple(params.items()), inputs, outputs)
+_KEYS: dict[Hashable, int] = {}
+
+
+def _key(name: str, params: Mapping[str, Any], inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int | None:
+    """A number equal for equal equations; none where a parameter cannot be hashed."""
     try:
-        hash(key)
+        return _KEYS.setdefault((name, tuple(params.items()), inputs, outputs), len(_KEYS))
     except TypeError:
         return None
-    return key

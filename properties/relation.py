@@ -123,11 +123,14 @@ class RelationalAnalysis:
         value[index] = self.property.identity(self.inputs[index])
         return tuple(value)
 
+    def __post_init__(self) -> None:
+        self._constant: Value = (None,) * len(self.inputs)
+
     def constant(self) -> Value:
-        return (None,) * len(self.inputs)
+        return self._constant
 
     def depends(self, value: Value) -> bool:
-        return any(relation is not None for relation in value)
+        return value is not self._constant and value != self._constant
 
     def transfer(self, context: Context, operands: Sequence[Value]) -> list[Value]:
         return [self._follow(operands, row) for row in self.property.local(context, self.unknown)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 _BITS = {"bool": 8, "float0": 0}
 
@@ -29,6 +30,7 @@ class Shape:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
+@cache
 def bits(dtype: str) -> int:
     """Bits of one element of `dtype`, read from its name."""
     if dtype in _BITS:

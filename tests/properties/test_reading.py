@@ -74,10 +74,10 @@ def test_symbolic_shapes_agree_with_tracing_at_any_size() -> None:
 
 
 def test_symbolic_shapes_say_what_they_need() -> None:
-    halves = lambda x: x.reshape(x.shape[0], x.shape[1] // 2, -1)  # noqa: E731
+    halves = lambda x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1)  # noqa: E731
     with pytest.raises(Exception, match="should be 0"):
         symbolic.shapes(halves, "b, n, 3")
-    assert symbolic.shapes(halves, "b, n, 3", constraints=["mod(n, 2) == 0"]).at(b=3, n=8) == ((3, 4, 6),)
+    assert symbolic.shapes(halves, "b, n, 3", constraints=["mod(n, 2) == 0"]).at(b=3, n=8) == ((3, 4, 2, 3),)
 
 
 class _Balance(HTMLParser):
