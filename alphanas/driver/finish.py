@@ -81,7 +81,7 @@ class Point:
 def choose_finalists(seed: Point, front: Sequence[Point], *, count: int, slack: float) -> list[int]:
     """Up to `count` ids of a Pareto front, spread over the sizes of those whose error is at most the seed's plus `slack`.
 
-    Where none comes so near, the most accurate ones. Smaller models come first.
+    Where none comes so near, the most accurate ones. Smaller models come first; one alone is the smallest that errs no more than the seed.
     """
     near = [point for point in front if point.error <= seed.error + slack + 1e-9 and point.params < seed.params]
     if not near:
@@ -90,7 +90,7 @@ def choose_finalists(seed: Point, front: Sequence[Point], *, count: int, slack: 
     if len(ranked) <= count:
         return [point.id for point in ranked]
     if count == 1:
-        return [min(ranked, key=lambda point: (point.error, point.params)).id]
+        return [next((point.id for point in ranked if point.error <= seed.error), ranked[-1].id)]
     return [ranked[round(index * (len(ranked) - 1) / (count - 1))].id for index in range(count)]
 
 

@@ -18,8 +18,9 @@ def test_the_smallest_and_the_largest_of_those_near_the_seed_are_there() -> None
     assert choose_finalists(SEED, FRONT, count=9, slack=0.006) == [3, 2, 1]
 
 
-def test_one_finalist_is_the_most_accurate() -> None:
-    assert choose_finalists(SEED, FRONT, count=1, slack=0.006) == [1]
+def test_one_finalist_is_the_smallest_that_errs_no_more_than_the_seed() -> None:
+    assert choose_finalists(SEED, FRONT, count=1, slack=0.006) == [2]
+    assert choose_finalists(Point(0, 0.005, 1000), FRONT, count=1, slack=0.02) == [1]
 
 
 def test_what_is_no_smaller_than_the_seed_is_no_finalist_while_others_are() -> None:
