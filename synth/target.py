@@ -153,7 +153,7 @@ class Target:
                 mutated = requirement.relax(rng) if rng.random() < mixing_p else requirement
             asked.append(mutated)
             if mutated != requirement:
-                changes.append(Change(requirement.kind, describe(requirement), describe(mutated)))
+                changes.append(Change(kind_of(requirement), describe(requirement), describe(mutated)))
         budget = self.budget
         if params:
             budget = replace(budget, params=_scaled(params, params_ratio, rng))
@@ -184,7 +184,13 @@ def describe(requirement: Requirement) -> str:
         return f"rank bound at least {requirement.minimum}"
     if isinstance(requirement, MixingRequirement):
         return f"mixing at least {' | '.join(' '.join(LEVELS[entry] for entry in row) for row in requirement.minimum)}"
-    return f"{requirement.kind} {requirement.to_json()}"
+    fields = {name: value for name, value in requirement.to_json().items() if name != "kind"}
+    return f"{kind_of(requirement)} {fields}"
+
+
+def kind_of(requirement: Requirement) -> str:
+    """The name of a requirement's kind."""
+    return str(requirement.to_json()["kind"])
 
 
 def _requirement(data: Mapping[str, Any]) -> Requirement:
