@@ -15,9 +15,12 @@ import jax
 import numpy as np
 
 from alphanas.execution import TaskFailure
+from alphanas.hardware import timing
 from alphanas.hardware.program import NotLowerable
 
 KNOB_SECONDS = 40.0
+SMALL_NETWORK_S = 0.001
+"""Networks whose kernels take less together are also tried with every kernel on one thread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +76,20 @@ def _tvm(model: Model) -> Prepared:
     chosen = tuned or tuning.untuned(lowered, machine)
     functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, chosen.knobs, strict=True)]
     replaced = _replace_by_metaschedule(lowered, machine, functions, model.trials) if model.trials else 0
-    module = lowering.assemble(lowered, functions)
-    machine_code = relax.VirtualMachine(tvm.compile(module, target=machine.target), tvm.cpu())
-    main = machine_code["main"]
     arguments = [tvm.runtime.tensor(array) for array in model.inputs]
+
+    def build(chosen_functions: list[Any]) -> Any:
+        compiled = tvm.compile(lowering.assemble(lowered, chosen_functions), target=machine.target)
+        return relax.VirtualMachine(compiled, tvm.cpu())["main"]
+
+    main, shared = build(functions), sum(knobs.parallel for knobs in chosen.knobs)
+    if timed and shared and not replaced and sum(seconds or 0.0 for seconds in chosen.seconds) < SMALL_NETWORK_S:
+        # Kernels of microseconds may lose more by handing work to another thread than their own timings show.
+        alone = [schedules.scheduled(t, k) for t, k in zip(lowered.tasks, tuning.on_one_thread(chosen.knobs), strict=True)]
+        other = build(alone)
+        both = timing.interleaved({"shared": lambda: main(*arguments), "alone": lambda: other(*arguments)}, repeats=5)
+        if both["alone"].median < both["shared"].median:
+            main, shared = other, 0
 
     def outputs() -> list[np.ndarray]:
         result = main(*arguments)
@@ -89,6 +102,7 @@ def _tvm(model: Model) -> Prepared:
         "trials": model.trials,
         "candidates": chosen.built,
         "kernels": lowered.counts(),
+        "kernels_sharing_threads": shared,
         "target": machine.cpu,
     }
     return Prepared(lambda: main(*arguments), outputs, facts)

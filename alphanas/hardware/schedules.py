@@ -18,8 +18,9 @@ from alphanas.hardware.emit import Emitted, Geometry
 
 WORTH_TRYING = 1 << 15
 """Below so many operations a kernel takes well under a microsecond of arithmetic: one thread, and nothing is tried."""
+PARALLEL_WORK = 1 << 18
 MAYBE_PARALLEL_WORK = 1 << 22
-"""Up to so many operations, waking a second thread may cost more than it saves."""
+"""Between so many operations, waking a second thread may cost more than it saves; below it does, above it does not."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Knobs:
         return self.row * self.column * self.blocks
 
 
-def candidates(geometry: Geometry, registers: int) -> list[Knobs]:
+def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     """The tiles worth trying with so many registers, the likeliest first; always at least one."""
-    parallel = thread_choices(geometry)[0]
+    parallel = thread_choices(geometry, threads)[0]
     if geometry.kind not in ("contraction", "depthwise"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
@@ -51,9 +52,9 @@ def candidates(geometry: Geometry, registers: int) -> list[Knobs]:
     return [Knobs(r, c, b, parallel) for r, c, b in shortlist]
 
 
-def thread_choices(geometry: Geometry) -> tuple[bool, ...]:
+def thread_choices(geometry: Geometry, threads: int) -> tuple[bool, ...]:
     """Whether threads share the outer loop: both ways are worth a measurement for work of middling size."""
-    if geometry.work < WORTH_TRYING:
+    if geometry.work < PARALLEL_WORK or threads == 1:
         return (False,)
     if geometry.work > MAYBE_PARALLEL_WORK:
         return (True,)

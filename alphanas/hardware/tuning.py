@@ -25,6 +25,8 @@ from alphanas.hardware.machine import Machine
 from alphanas.hardware.schedules import Knobs, candidates, scheduled, thread_choices
 
 ROUNDS = 3
+PARALLEL_MARGIN = 1.2
+"""Threads must make a kernel faster by this factor to be used."""
 ROUND_MS = 2
 """Each candidate is timed in so many rounds of at least so long, in turns with the others; its best round counts."""
 
@@ -41,7 +43,7 @@ class Tuned:
 
 def untuned(lowered: Lowered, machine: Machine) -> Tuned:
     """The likeliest knobs, nothing timed."""
-    knobs = tuple(candidates(task.geometry, machine.registers)[0] for task in lowered.tasks)
+    knobs = tuple(candidates(task.geometry, machine.registers, machine.threads)[0] for task in lowered.tasks)
     return Tuned(knobs, (None,) * len(knobs), 0, False)
 
 
@@ -59,7 +61,8 @@ def tune(lowered: Lowered, machine: Machine, *, limit_s: float, records: Path | 
     built, complete = 0, True
     for number in order:
         task = lowered.tasks[number]
-        if len(candidates(task.geometry, machine.registers)) * len(thread_choices(task.geometry)) == 1:
+        tiles = candidates(task.geometry, machine.registers, machine.threads)
+        if len(tiles) == len(thread_choices(task.geometry, machine.threads)) == 1:
             continue
         key = record_key(task, machine)
         if key in known:
@@ -76,15 +79,21 @@ def tune(lowered: Lowered, machine: Machine, *, limit_s: float, records: Path | 
 
 def _fastest(task: Emitted, machine: Machine) -> tuple[Knobs, float, int]:
     """(the fastest knobs, their seconds, how many were built): the best tile first, then whether threads help it."""
-    tiles = candidates(task.geometry, machine.registers)
+    tiles = candidates(task.geometry, machine.registers, machine.threads)
     seconds = _timed(task, tiles, machine)
     tile = min(seconds, key=lambda knobs: seconds[knobs])
-    others = [dataclasses.replace(tile, parallel=parallel) for parallel in thread_choices(task.geometry)]
+    others = [dataclasses.replace(tile, parallel=parallel) for parallel in thread_choices(task.geometry, machine.threads)]
     others = [knobs for knobs in others if knobs not in seconds]
     if others:
         seconds |= _timed(task, others, machine)
-    best = min(seconds, key=lambda knobs: seconds[knobs])
+    # In a loop of its own a kernel finds the other threads awake; in a network it may have to wake them.
+    best = min(seconds, key=lambda knobs: seconds[knobs] * (PARALLEL_MARGIN if knobs.parallel else 1.0))
     return best, seconds[best], len(seconds)
+
+
+def on_one_thread(chosen: Sequence[Knobs]) -> list[Knobs]:
+    """The same knobs with nothing shared among threads."""
+    return [dataclasses.replace(knobs, parallel=False) for knobs in chosen]
 
 
 def _timed(task: Emitted, choices: list[Knobs], machine: Machine) -> dict[Knobs, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -41,11 +42,11 @@ def of_case(case: Case, machine: Machine) -> float:
 
 
 def of_knobs(case: Case, machine: Machine) -> list[float]:
-    """Errors of one kernel under all its knobs, on one thread and on several."""
+    """Errors of one kernel under all its knobs, on one thread and on several in turn."""
     lowered = lowering.lower(case.function, *case.inputs, lanes=machine.lanes)
     (task,) = lowered.tasks
-    tiles = schedules.candidates(task.geometry, machine.registers)
-    tried = [schedules.Knobs(k.row, k.column, k.blocks, parallel) for k in tiles for parallel in (True, False)]
+    tiles = schedules.candidates(task.geometry, machine.registers, machine.threads)
+    tried = [dataclasses.replace(knobs, parallel=bool(n % 2)) for n, knobs in enumerate(tiles)]
     wanted = expected(case)
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
 

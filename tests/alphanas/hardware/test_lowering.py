@@ -37,7 +37,7 @@ def test_a_lowered_function_computes_what_jax_computes(report: Any, name: str) -
 
 @pytest.mark.parametrize("kind", ["convolution", "dense", "depthwise"])
 def test_knobs_change_no_result(report: Any, kind: str) -> None:
-    assert len(report["knobs"][kind]) > 4
+    assert len(report["knobs"][kind]) >= 4
     assert max(report["knobs"][kind]) <= 1e-5
 
 
