@@ -81,7 +81,8 @@ class Point:
 def choose_finalists(seed: Point, front: Sequence[Point], *, count: int, slack: float) -> list[int]:
     """Up to `count` ids of a Pareto front, spread over the sizes of those whose error is at most the seed's plus `slack`.
 
-    Where none comes so near, the most accurate ones. Smaller models come first; one alone is the smallest that errs no more than the seed.
+    Where none comes so near, the most accurate ones. Smaller models come first. One alone is the smallest that errs no more than
+    the seed.
     """
     near = [point for point in front if point.error <= seed.error + slack + 1e-9 and point.params < seed.params]
     if not near:
