@@ -20,7 +20,7 @@ from tvm import ir, sym, te, tirx
 
 from alphanas.hardware import expressions, indexing
 from alphanas.hardware.kernels import LAYOUT, Kernel, Plan
-from alphanas.hardware.program import NotLowerable, Step, Type
+from alphanas.hardware.program import Step, Type
 
 Index = Any
 LONGEST_TILE = 16
@@ -102,7 +102,6 @@ class Emitter:
         lanes: int,
         fill: bool = True,
     ) -> None:
-        self._again = (plan, producers, storages, kernel, lanes, False)
         self._fill = fill
         self._clamped = False
         self._inner: dict[int, Any] = {}
@@ -116,15 +115,7 @@ class Emitter:
         self._tensors: dict[Argument, Any] = {}
         self._anchor: Callable[[Sequence[Index]], Any] | None = None
         self._grain = 0
-
-    def emit(self) -> Emitted:
-        """The kernel's function. Raises NotLowerable where a step has no rule."""
-        anchor = self._kernel.anchor
-        if anchor is not None:
-            return _ANCHORS[anchor.primitive](self, anchor)
-        emitted = self._rows() if self._kernel.before else self._map()
-        # A wider row is no gain where an operand is not as wide: its reads would be clamped one by one.
-        return Emitter(*self._again).emit() if self._clamped and self._fill else emitted
+        self._guarded = False
 
     # ---- reading -------------------------------------------------------------------------------------------------------------
 
@@ -178,8 +169,6 @@ class Emitter:
                     self._clamped = True
             result.append(at)
         return result
-
-    _guarded = False
 
     def tensor(self, argument: Argument, shape: Sequence[int], dtype: str) -> Any:
         """The placeholder of an argument, made when first asked for."""
@@ -266,43 +255,32 @@ class Emitter:
         return self._flat.constants.get(slot)
 
     @property
+    def clamped(self) -> bool:
+        """Whether some index had to be held inside a shape, at the cost of reading one element at a time."""
+        return self._clamped
+
+    @property
     def lanes(self) -> int:
         """Elements of float32 in a vector."""
         return self._lanes
 
-    def _map(self) -> Emitted:
-        shape = self._flat.types[self._kernel.output].shape
-        return self.finish(shape, self._wide(shape), Geometry("map", outer=shape, work=math.prod(shape)))
-
-    def _wide(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def wide(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape, its rows filled up to whole vectors where no good vector divides them."""
         if not shape or not self._fill or shape[-1] <= self._lanes or divisor_block(shape[-1], 2 * self._lanes) >= 8:
             return tuple(shape)
         count, block = blocks_of(shape[-1], self._lanes)
         return (*shape[:-1], count * block)
 
-    def _rows(self) -> Emitted:
-        """Several reductions over the last axis, and what joins them, in one function."""
-        whole = self._kernel
-        shape = self._flat.types[whole.output].shape
-        names: list[str] = []
-        for number, part in enumerate(whole.before):
-            self._kernel, self._anchor = part, None
-            own = shape
-            if part.anchor is not None:
-                own, _ = _sums(self, part.anchor, f"s{number}_", names)
-            filled = self._wide(own) if part.anchor is None else own
-            self._inner[part.output] = (self._part(own, filled, f"s{number}_value"), own)
-            names.append(f"s{number}_value")
-        self._kernel, self._anchor = whole, None
-        work = math.prod(shape) * (1 + len(names))
-        return self.finish(shape, self._wide(shape), Geometry("rows", outer=shape, work=work, stages=tuple(names)))
+    def join(self, kernel: Kernel) -> None:
+        """Goes on with another kernel in the same function."""
+        self._kernel, self._anchor = kernel, None
 
-    def _part(self, shape: Sequence[int], filled: Sequence[int], name: str) -> Any:
-        """The stage that computes the current kernel's output."""
+    def keep(self, shape: Sequence[int], filled: Sequence[int], name: str) -> None:
+        """A stage that computes the current kernel's output, for what follows in the same function."""
         output = self._kernel.output
         kind = self._flat.types[output]
-        return self.compute(filled, lambda *at: self.read(output, indexing.regroup(at, shape, kind.shape)), name)
+        stage = self.compute(filled, lambda *at: self.read(output, indexing.regroup(at, shape, kind.shape)), name)
+        self._inner[output] = (stage, tuple(shape))
 
 
 def _aligned(indices: Sequence[Index], kind: Type) -> Sequence[Index]:
@@ -319,349 +297,6 @@ def _units_only(old: Sequence[int], new: Sequence[int]) -> bool:
 def _number(value: np.ndarray, dtype: str) -> Any:
     if dtype == "bool":
         return tirx.const(bool(value), "bool")
-    if dtype.startswith("float") and not np.isfinite(value):
+    if dtype.startswith("float") and np.isinf(value):
         return tirx.max_value(dtype) if value > 0 else tirx.min_value(dtype)
     return tirx.const(value.item(), dtype)
-
-
-def _contract(emitter: Emitter, step: Step) -> Emitted:
-    a, b = step.inputs
-    batch, rows = step.params["batch"], step.params["rows"]
-    *outer, columns = emitter.type(step.output).shape
-    depth = emitter.type(b).shape[-2]
-    dtype = emitter.type(step.output).dtype
-    count, block = blocks_of(columns, emitter.lanes)
-    row = emitter.row(outer[-1]) if rows else 1
-    shape = (*outer, columns)
-    filled_outer = (*outer[:-1], row) if rows else tuple(outer)
-    prologues: list[str] = []
-    if emitter.is_memory(a) and (not rows or row == outer[-1]):
-        left: Callable[..., Any] = lambda *at: emitter.read(a, at)  # noqa: E731
-    else:
-        limit = (*outer, depth)
-        zero = tirx.const(0, emitter.type(a).dtype)
-
-        def stage(*at: Any) -> Any:
-            lows, gaps, total = [0] * len(at), [1] * len(at), (*filled_outer, depth)
-            return emitter.guarded(at, limit, lows, gaps, lambda i: emitter.read(a, i), zero, total)
-
-        left = emitter.compute((*filled_outer, depth), stage, "left")
-        prologues.append("left")
-    if emitter.constant(b) is not None:
-        packed = emitter.tensor(Argument(b, block, batch), (*outer[:batch], count, depth, block), emitter.type(b).dtype)
-    else:
-        nothing = tirx.const(0, emitter.type(b).dtype)
-        sizes = (*outer[:batch], count, depth, block)
-
-        def pack(*at: Any) -> Any:
-            *front, ob, k, lane = at
-            column = ob * block + lane
-            limits, total = (*outer[:batch], depth, columns), (*outer[:batch], depth, count * block)
-            lows, gaps = [0] * (batch + 2), [1] * (batch + 2)
-            return emitter.guarded((*front, k, column), limits, lows, gaps, lambda i: emitter.read(b, i), nothing, total)
-
-        packed = emitter.compute(sizes, pack, "right")
-        prologues.append("right")
-    k = emitter.axis(depth, "k")
-    sums_shape = (*(filled_outer or (1,)), count, block)
-
-    def product(*at: Any) -> Any:
-        *front, ob, lane = at
-        front = front if filled_outer else []
-        x = left(*front, k.var)
-        return te.sum(x.astype(dtype) * packed(*front[:batch], ob, k.var, lane).astype(dtype), axis=[k])
-
-    sums = emitter.compute(sums_shape, product, "sums")
-    shape = shape if outer else (1, columns)
-    emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
-    work = math.prod(sums_shape) * depth
-    geometry = Geometry("contraction", sums_shape[:-2], count, block, 1, work, tuple(prologues))
-    return emitter.finish(shape, (*(filled_outer or (1,)), count * block), geometry)
-
-
-def _convolve(emitter: Emitter, step: Step) -> Emitted:
-    x, w = step.inputs
-    params = step.params
-    *window, inner, features = emitter.type(w).shape
-    batch, *outer, _ = emitter.type(step.output).shape
-    channels = emitter.type(x).shape[-1]
-    groups, rank = params["groups"], len(window)
-    depthwise = groups == channels == features and groups > 1
-    row = emitter.row(outer[-1])
-    if groups == 1 or depthwise:
-        count, block = blocks_of(features, emitter.lanes)
-    else:
-        block = divisor_block(features // groups, emitter.lanes)
-        count = features // block
-    filled_outer = (*outer[:-1], row)
-    filled_channels = count * block if depthwise else channels
-    strides, dilation = params["strides"], params["dilation"]
-    read, prologues = _padded(
-        emitter,
-        x,
-        window=window,
-        outer=filled_outer,
-        strides=strides,
-        dilation=dilation,
-        pads=params["pads"],
-        gaps=params["input_dilation"],
-        channels=filled_channels,
-        blank=tirx.const(0, emitter.type(x).dtype),
-        blocked=block if depthwise else 0,
-    )
-    packed = emitter.tensor(Argument(w, block), (count, *window, inner, block), emitter.type(w).dtype)
-    axes = [emitter.axis(size, f"k{i}") for i, size in enumerate((*window, inner))]
-
-    def product(n: Any, *at: Any) -> Any:
-        *place, ob, lane = at
-        spots = [p * s + q.var * d for p, s, q, d in zip(place, strides, axes, dilation, strict=False)]
-        if depthwise:
-            channel = ob * block + lane
-        else:
-            channel = te.floordiv(ob * block, features // groups) * inner + axes[-1].var if groups > 1 else axes[-1].var
-        weight = packed(ob, *(axis.var for axis in axes), lane)
-        return te.sum(read(n, *spots, channel) * weight, axis=axes)
-
-    shape = (batch, *outer, features)
-    sums_shape = (batch, *filled_outer, count, block)
-    sums = emitter.compute(sums_shape, product, "sums")
-    emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
-    work = math.prod(sums_shape) * math.prod(window) * inner
-    kind = "depthwise" if depthwise else "contraction"
-    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues)
-    return emitter.finish(shape, (batch, *filled_outer, count * block), geometry)
-
-
-def _padded(
-    emitter: Emitter,
-    x: int,
-    *,
-    window: Sequence[int],
-    outer: Sequence[int],
-    strides: Sequence[int],
-    dilation: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-    gaps: Sequence[int],
-    channels: int,
-    blank: Any,
-    blocked: int,
-) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    """How to read the padded input of a window: from memory where nothing is padded, else from a stage that pads it."""
-    kind = emitter.type(x)
-    reach = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(outer, strides, window, dilation, strict=True)]
-    own = [(size - 1) * gap + 1 for size, gap in zip(kind.shape[1:-1], gaps, strict=True)]
-    inside = all(low <= 0 and need + max(-low, 0) <= have for (low, _), need, have in zip(pads, reach, own, strict=True))
-    plain = inside and all(gap == 1 for gap in gaps) and emitter.is_memory(x)
-    lows = [0, *(low for low, _ in pads), 0]
-    if plain and channels == kind.shape[-1]:
-        return (lambda *at: emitter.read(x, [i - low for i, low in zip(at, lows, strict=True)])), ()
-    sizes = (kind.shape[0], *reach, channels)
-
-    def stage(*at: Any) -> Any:
-        if blocked:
-            n, ob, *place, lane = at
-            at = (n, *place, ob * blocked + lane)
-        return emitter.guarded(at, kind.shape, lows, [1, *gaps, 1], lambda i: emitter.read(x, i), blank, sizes)
-
-    if not blocked:
-        return emitter.compute(sizes, stage, "padded"), ("padded",)
-    padded = emitter.compute((kind.shape[0], channels // blocked, *reach, blocked), stage, "padded")
-
-    def by_block(n: Any, *at: Any) -> Any:
-        *place, channel = at
-        return padded(n, te.floordiv(channel, blocked), *place, te.floormod(channel, blocked))
-
-    return by_block, ("padded",)
-
-
-def _window(emitter: Emitter, step: Step) -> Emitted:
-    params = step.params
-    inner = len(params["window"]) - 1
-    outermost = [params[name][0] for name in ("window", "strides", "dilation", "input_dilation")]
-    innermost = [params[name][inner] for name in ("window", "strides", "dilation", "input_dilation")]
-    still = params["pads"][0] == params["pads"][inner] == (0, 0)
-    if inner >= 2 and still and outermost == innermost == [1, 1, 1, 1]:
-        return _pool(emitter, step)
-    return _window_of_any_axes(emitter, step)
-
-
-def _pool(emitter: Emitter, step: Step) -> Emitted:
-    """Windows over the axes between batch and features: a depthwise convolution without weights."""
-    (x,) = step.inputs
-    params = step.params
-    batch, *outer, features = emitter.type(step.output).shape
-    dtype = emitter.type(x).dtype
-    combine, blank = _reducer(params["kind"], dtype)
-    count, block = blocks_of(features, emitter.lanes)
-    between = slice(1, -1)
-    window, strides, dilation = (params[name][between] for name in ("window", "strides", "dilation"))
-    read, prologues = _padded(
-        emitter,
-        x,
-        window=window,
-        outer=outer,
-        strides=strides,
-        dilation=dilation,
-        pads=params["pads"][between],
-        gaps=params["input_dilation"][between],
-        channels=count * block,
-        blank=blank,
-        blocked=block,
-    )
-    axes = [emitter.axis(size, f"k{i}") for i, size in enumerate(window)]
-
-    def value(n: Any, *at: Any) -> Any:
-        *place, ob, lane = at
-        spots = [p * s + q.var * d for p, s, q, d in zip(place, strides, axes, dilation, strict=True)]
-        return combine(read(n, *spots, ob * block + lane), axis=axes)
-
-    shape, sums_shape = (batch, *outer, features), (batch, *outer, count, block)
-    sums = emitter.compute(sums_shape, value, "sums")
-    emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
-    work = math.prod(sums_shape) * math.prod(window)
-    geometry = Geometry("depthwise", sums_shape[:-2], count, block, len(axes), work, prologues)
-    return emitter.finish(shape, (batch, *outer, count * block), geometry)
-
-
-def _window_of_any_axes(emitter: Emitter, step: Step) -> Emitted:
-    (x,) = step.inputs
-    params = step.params
-    shape = emitter.type(step.output).shape
-    kind = emitter.type(x)
-    combine, blank = _reducer(params["kind"], kind.dtype)
-    reach = [
-        (o - 1) * s + (k - 1) * d + 1
-        for o, s, k, d in zip(shape, params["strides"], params["window"], params["dilation"], strict=True)
-    ]
-    lows = [low for low, _ in params["pads"]]
-    gaps = params["input_dilation"]
-    padded = any(low or high > 0 for low, high in params["pads"]) or any(gap > 1 for gap in gaps)
-    prologues: tuple[str, ...] = ()
-    if padded or not emitter.is_memory(x):
-
-        def stage(*at: Any) -> Any:
-            return emitter.guarded(at, kind.shape, lows, gaps, lambda i: emitter.read(x, i), blank, reach)
-
-        source = emitter.compute(reach, stage, "padded")
-        prologues = ("padded",)
-    else:
-        source = lambda *at: emitter.read(x, at)  # noqa: E731
-    axes = {i: emitter.axis(size, f"k{i}") for i, size in enumerate(params["window"]) if size > 1}
-    if not axes:
-        axes = {0: emitter.axis(1, "k0")}
-
-    def value(*at: Any) -> Any:
-        spots = [
-            p * s + (axes[i].var * d if i in axes else 0)
-            for i, (p, s, d) in enumerate(zip(at, params["strides"], params["dilation"], strict=True))
-        ]
-        return combine(source(*spots), axis=list(axes.values()))
-
-    sums = emitter.compute(shape, value, "sums")
-    emitter.anchor_at(step, shape, lambda at: sums(*at))
-    work = math.prod(shape) * math.prod(params["window"])
-    geometry = Geometry("window", shape, 1, shape[-1], len(axes), work, prologues)
-    return emitter.finish(shape, shape, geometry)
-
-
-def _reduce(emitter: Emitter, step: Step) -> Emitted:
-    names: list[str] = []
-    own, lanes = _sums(emitter, step, "", names)
-    work = math.prod(emitter.type(step.inputs[0]).shape)
-    stages = tuple(name for name in names if name == "parts")
-    return emitter.finish(own, own, Geometry("reduction", own, 1, lanes, len(step.params["axes"]), work, stages=stages))
-
-
-def _sums(emitter: Emitter, step: Step, prefix: str, names: list[str]) -> tuple[tuple[int, ...], int]:
-    """The stages of a reduction; returns (the shape it leaves, lanes). Over the last axis it is in vectors, then across one."""
-    (x,) = step.inputs
-    kind = emitter.type(x)
-    axes = sorted(step.params["axes"])
-    combine, _ = _reducer(step.params["kind"], kind.dtype)
-    kept = [axis for axis in range(len(kind.shape)) if axis not in axes]
-    shape = tuple(kind.shape[axis] for axis in kept)
-    own = shape or (1,)
-    last = kind.shape[-1]
-    lanes = divisor_block(last, emitter.lanes) if len(kind.shape) - 1 in axes else 1
-    rest = 0
-    if lanes < 8 and axes == [len(kind.shape) - 1] and last > 2 * emitter.lanes:
-        lanes, rest = emitter.lanes, last % emitter.lanes
-
-    def at(kept_at: Sequence[Any], reduced_at: Sequence[Any]) -> list[Any]:
-        places: list[Any] = [0] * len(kind.shape)
-        for axis, index in zip(kept, kept_at if shape else [], strict=True):
-            places[axis] = index
-        for axis, index in zip(axes, reduced_at, strict=True):
-            places[axis] = index
-        return places
-
-    names.append(f"{prefix}sums")
-    if lanes < 4:
-        whole = [emitter.axis(kind.shape[axis], f"k{axis}") for axis in axes]
-
-        def directly(*i: Any) -> Any:
-            return combine(emitter.read(x, at(i, [axis.var for axis in whole])), axis=whole)
-
-        sums = emitter.compute(own, directly, f"{prefix}sums")
-        emitter.anchor_at(step, own, lambda i: sums(*i))
-        return own, 1
-    outer = [emitter.axis(kind.shape[axis] // (lanes if axis == axes[-1] else 1), f"k{axis}") for axis in axes]
-
-    def part(*i: Any) -> Any:
-        *front, lane = i
-        places = [axis.var for axis in outer]
-        places[-1] = places[-1] * lanes + lane
-        return combine(emitter.read(x, at(front, places)), axis=outer)
-
-    parts = emitter.compute((*own, lanes), part, f"{prefix}parts")
-    names.insert(-1, f"{prefix}parts")
-
-    def total(*i: Any) -> Any:
-        left_over = [emitter.read(x, at(i, [last - rest + n])) for n in range(rest)]
-        return _tree(step.params["kind"], [*(parts(*i, lane) for lane in range(lanes)), *left_over])
-
-    sums = emitter.compute(own, total, f"{prefix}sums")
-    emitter.anchor_at(step, own, lambda i: sums(*i))
-    return own, lanes
-
-
-def _tree(kind: str, values: Sequence[Any]) -> Any:
-    """All values joined in pairs of pairs: a chain would wait for every single step."""
-    join = {"sum": lambda a, b: a + b, "prod": lambda a, b: a * b, "max": te.max, "min": te.min, "or": tirx.Or, "and": tirx.And}
-    while len(values) > 1:
-        pairs = [join[kind](a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
-        values = pairs + list(values[len(pairs) * 2 :])
-    return values[0]
-
-
-def _reducer(kind: str, dtype: str) -> tuple[Callable[..., Any], Any]:
-    """(the reduction, the value that changes nothing)."""
-    if kind == "sum":
-        return te.sum, tirx.const(0, dtype)
-    if kind in ("max", "or"):
-        return _maximum(dtype), tirx.const(False, "bool") if dtype == "bool" else tirx.min_value(dtype)
-    if kind in ("min", "and"):
-        return _minimum(dtype), tirx.const(True, "bool") if dtype == "bool" else tirx.max_value(dtype)
-    if kind == "prod":
-        return te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t)), tirx.const(1, dtype)
-    raise NotLowerable(f"reduce_{kind}", "no rule for this reduction")
-
-
-def _maximum(dtype: str) -> Callable[..., Any]:
-    if dtype == "bool":
-        return te.comm_reducer(lambda a, b: tirx.Or(a, b), lambda t: tirx.const(False, "bool"))
-    return te.comm_reducer(lambda a, b: te.max(a, b), lambda t: tirx.min_value(t))
-
-
-def _minimum(dtype: str) -> Callable[..., Any]:
-    if dtype == "bool":
-        return te.comm_reducer(lambda a, b: tirx.And(a, b), lambda t: tirx.const(True, "bool"))
-    return te.comm_reducer(lambda a, b: te.min(a, b), lambda t: tirx.max_value(t))
-
-
-_ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
-    "contract": _contract,
-    "convolve": _convolve,
-    "window": _window,
-    "reduce": _reduce,
-}

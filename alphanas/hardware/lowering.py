@@ -14,8 +14,9 @@ from tvm import relax, te
 from tvm_ffi import structural_equal, structural_hash
 
 from alphanas.hardware import indexing, rows
+from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
-from alphanas.hardware.emit import Argument, Emitted, Emitter, Storage, blocks_of
+from alphanas.hardware.emit import Argument, Emitted, Storage, blocks_of
 from alphanas.hardware.kernels import Plan, plan
 from alphanas.hardware.program import Flat, flatten
 from alphanas.hardware.schedules import Knobs, scheduled
@@ -61,7 +62,7 @@ def _lowered(planned: Plan, lanes: int) -> Lowered:
     known: dict[int, list[int]] = {}
     calls = []
     for kernel in planned.kernels:
-        emitted = Emitter(planned, producers, storages, kernel, lanes).emit()
+        emitted = emit(planned, producers, storages, kernel, lanes)
         storages[kernel.output] = emitted.storage
         same = known.setdefault(structural_hash(emitted.function), [])
         task = next((number for number in same if structural_equal(tasks[number].function, emitted.function)), len(tasks))

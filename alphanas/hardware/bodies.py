@@ -1,0 +1,55 @@
+"""From a kernel of the plan to a function: by its anchor where it has one, else element by element or row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from alphanas.hardware import contractions, reductions
+from alphanas.hardware.emit import Emitted, Emitter, Geometry, Storage
+from alphanas.hardware.kernels import Kernel, Plan
+from alphanas.hardware.program import Step
+
+ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
+    "contract": contractions.contract,
+    "convolve": contractions.convolve,
+    "window": reductions.window,
+    "reduce": reductions.reduce,
+}
+
+
+def emit(
+    plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int
+) -> Emitted:
+    """The kernel's function for vectors of so many lanes. Raises NotLowerable where a step has no rule."""
+    if kernel.anchor is not None:
+        return ANCHORS[kernel.anchor.primitive](Emitter(plan, producers, storages, kernel, lanes), kernel.anchor)
+    body = _rows if kernel.before else _map
+    emitter = Emitter(plan, producers, storages, kernel, lanes)
+    emitted = body(emitter, kernel)
+    if not emitter.clamped:
+        return emitted
+    # A wider row is no gain where an operand is not as wide: its reads would be clamped one by one.
+    return body(Emitter(plan, producers, storages, kernel, lanes, fill=False), kernel)
+
+
+def _map(emitter: Emitter, kernel: Kernel) -> Emitted:
+    shape = emitter.type(kernel.output).shape
+    return emitter.finish(shape, emitter.wide(shape), Geometry("map", outer=shape, work=math.prod(shape)))
+
+
+def _rows(emitter: Emitter, kernel: Kernel) -> Emitted:
+    """Several reductions over the last axis, and what joins them."""
+    shape = emitter.type(kernel.output).shape
+    names: list[str] = []
+    for number, part in enumerate(kernel.before):
+        emitter.join(part)
+        own, filled = shape, emitter.wide(shape)
+        if part.anchor is not None:
+            own, _ = reductions.sums_of(emitter, part.anchor, f"s{number}_", names)
+            filled = own
+        names.append(f"s{number}_value")
+        emitter.keep(own, filled, names[-1])
+    emitter.join(kernel)
+    work = math.prod(shape) * (1 + len(names))
+    return emitter.finish(shape, emitter.wide(shape), Geometry("rows", outer=shape, work=work, stages=tuple(names)))
