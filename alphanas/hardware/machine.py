@@ -11,8 +11,9 @@ from tvm.target import codegen
 from alphanas.errors import UserError, nearest
 
 FLOAT_BITS = 32
-SPARE_REGISTERS = 8
-"""Vector registers that a tile leaves to weights and inputs (half as many where there are but 16)."""
+VECTORS = {"avx512f": (512, 32), "avx": (256, 16), "sse2": (128, 16), "neon": (128, 32)}
+NARROWEST = (128, 16)
+"""(bits of a vector, vector registers) by feature, the widest first. A tile takes three quarters of the registers."""
 SPREAD_OVER_CORES = 1
 """TVM's word for its threads on the fastest cores first."""
 
@@ -41,10 +42,11 @@ def this_machine(threads: int, cpu: str | None = None) -> Machine:
     # TVM logs an unknown name and compiles slow generic code, which would make every measurement a lie.
     if name not in known:
         raise UserError("target cpu", saw=name, wanted="a CPU that LLVM knows", remedy=nearest(name, known))
-    bits = int(codegen.llvm_get_vector_width(tvm.target.Target({"kind": "llvm", "mcpu": name})))
-    lanes = max(4, bits // FLOAT_BITS)
-    few = bits < 512 and "x86_64" in str(codegen.llvm_get_system_triple())
-    return Machine(name, lanes, 16 - SPARE_REGISTERS // 2 if few else 32 - SPARE_REGISTERS, threads)
+    target = tvm.target.Target({"kind": "llvm", "mcpu": name})
+    # TVM's own vector width is 512 for every x86 CPU, so the features decide.
+    features = {str(entry) for entry in codegen.llvm_get_cpu_features(target)}
+    bits, registers = next((vectors for feature, vectors in VECTORS.items() if feature in features), NARROWEST)
+    return Machine(name, bits // FLOAT_BITS, registers * 3 // 4, threads)
 
 
 def use_threads(threads: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from alphanas.errors import UserError
 from alphanas.hardware import expressions, indexing, lowering, schedules, tuning
 from alphanas.hardware.machine import Machine, this_machine, use_threads
 from alphanas.hardware.program import flatten
@@ -51,6 +52,15 @@ def of_knobs(case: Case, machine: Machine) -> list[float]:
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
 
 
+def vectors(cpu: str) -> list[int] | str:
+    """(lanes, registers of a tile) for a CPU, or why there are none."""
+    try:
+        machine = this_machine(1, cpu)
+    except UserError as error:
+        return str(error)
+    return [machine.lanes, machine.registers]
+
+
 def main() -> None:
     use_threads(2)
     machine = this_machine(2)
@@ -66,6 +76,7 @@ def main() -> None:
             "depthwise": of_knobs(depthwise, machine),
         },
         "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
+        "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver_of_tomorrow")},
         "rules": sorted({*expressions.RULES, *indexing.RULES}),
         "seen": sorted(steps),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,13 @@ def test_knobs_change_no_result(report: Any, kind: str) -> None:
 
 def test_another_vector_width_changes_no_result(report: Any) -> None:
     assert report["narrow"] <= 1e-5
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86 CPUs")
+def test_vectors_are_those_of_the_cpu_and_an_unknown_cpu_is_refused(report: Any) -> None:
+    found = report["vectors"]
+    assert (found["znver4"], found["haswell"], found["core2"]) == ([16, 24], [8, 12], [4, 12])
+    assert "did you mean" in found["znver_of_tomorrow"]
 
 
 def test_every_rule_is_tried(report: Any) -> None:
