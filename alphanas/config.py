@@ -98,7 +98,7 @@ class Search:
     region_min: int = option(1, POSITIVE, "fewest nodes that one proposal replaces")
     region_max: int = option(8, POSITIVE, "most nodes that one proposal replaces")
     mutation: float = option(0.5, Number(0.0, 1.0), "probability that a property of the region is changed before synthesis")
-    attempts: int = option(4, POSITIVE, "proposals tried for one candidate before it counts as a failure")
+    attempts: int = option(4, POSITIVE, "a generation makes at most this many times its size in proposals, failed ones included")
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,10 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
     strategy = strategies.build(run.config)
     screen = _screen(run, before=first)
     recorded = {candidate.id: candidate for candidate in run.recorder.study.candidates()}
-    for number in range(first, first + run.config.search.generation):
+    made, wanted = 0, run.config.search.generation
+    for number in range(first, first + wanted * run.config.search.attempts):
+        if made == wanted:
+            return
         candidate = recorded.get(number)
         if candidate is None:
             rng = np.random.default_rng([run.recorder.study.key, number])
@@ -107,6 +110,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
         if candidate.graph_hash is not None:
             archive = archive.knowing([candidate.graph_hash])
         if candidate.status == "ok":
+            made += 1
             yield _judge(run, candidate, screen)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphanas.search.archive import Archive, Member, tournament
-from alphanas.search.attempts import SHARES, first_new
+from alphanas.search.change import SHARES, changed
 from alphanas.search.moves import Options
 from alphanas.search.proposal import Proposal
 
@@ -25,17 +25,12 @@ class Evolution:
     """
 
     options: Options
-    attempts: int = 4
     focus: float = 0.85
     slack: float = 0.015
 
     def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
-        near = self._near(archive)
-
-        def parent() -> Member:
-            return tournament(near if rng.random() < self.focus else archive, rng)
-
-        return first_new(archive, rng, self.options, self.attempts, parent, self._shares(archive))
+        parent = tournament(self._near(archive) if rng.random() < self.focus else archive, rng)
+        return changed(archive, rng, self.options, parent, self._shares(archive))
 
     def _near(self, archive: Archive) -> Archive:
         """The members that err at most a little more than the seed, as an archive of their own."""

@@ -41,8 +41,8 @@ def options_of(config: Config) -> Options:
 
 
 STRATEGIES: Mapping[str, Callable[[Config], Strategy]] = {
-    "evolution": lambda config: Evolution(options_of(config), config.search.attempts),
-    "random": lambda config: RandomSynthesis(options_of(config), config.search.attempts),
+    "evolution": lambda config: Evolution(options_of(config)),
+    "random": lambda config: RandomSynthesis(options_of(config)),
     "width_scaling": lambda config: WidthScaling(),
 }
 

@@ -142,7 +142,7 @@ def test_an_unknown_strategy_is_named() -> None:
 def test_evolution_looks_at_what_is_nearly_as_good_as_the_seed() -> None:
     small = Member(1, residual(), (0.9, 1.0))
     found = Archive(("error", "params"), (*archive(residual()).members, small))
-    strategy = Evolution(Options(), attempts=1, focus=1.0)
+    strategy = Evolution(Options(), focus=1.0)
     assert {strategy.propose(found, np.random.default_rng(seed)).parent for seed in range(4)} == {0}
 
 
