@@ -76,7 +76,7 @@ def main() -> None:
             "depthwise": of_knobs(depthwise, machine),
         },
         "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
-        "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver_of_tomorrow")},
+        "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
         "rules": sorted({*expressions.RULES, *indexing.RULES}),
         "seen": sorted(steps),
     }
