@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from properties.capacity import Capacity
+from properties.causality import CausalityRequirement
 from properties.depth import UNBOUNDED, Steps
 from properties.inference import PROPERTIES, Inference, Table, analyze, infer
 from properties.mixing import Mixing, ReceptiveField
@@ -13,6 +14,7 @@ from properties.requirements import (
     CapacityRequirement,
     DepthRequirement,
     MixingRequirement,
+    RankRequirement,
     ShapeRequirement,
     requirement,
     requirements,
@@ -25,11 +27,13 @@ __all__ = [
     "UNBOUNDED",
     "Capacity",
     "CapacityRequirement",
+    "CausalityRequirement",
     "DepthRequirement",
     "Inference",
     "Mixing",
     "MixingRequirement",
     "Rank",
+    "RankRequirement",
     "ReceptiveField",
     "Relation",
     "RelationalProperty",

@@ -77,6 +77,10 @@ class CausalityRequirement:
         """One to three positions more."""
         return replace(self, ahead=self.ahead + int(rng.integers(1, 4)))
 
+    def tighten(self, rng: np.random.Generator) -> CausalityRequirement:
+        """One to three positions fewer."""
+        return replace(self, ahead=self.ahead - int(rng.integers(1, 4)))
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
 

@@ -217,3 +217,78 @@ def _key(name: str, params: Mapping[str, Any], inputs: tuple[Shape, ...], output
         return _KEYS.setdefault((name, tuple(params.items()), inputs, outputs), len(_KEYS))
     except TypeError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A place in a program where something is added: the output of a contraction with a parameter."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    batch: int
+    channel: int
+
+
+def with_taps(closed: core.ClosedJaxpr, *, params: int) -> tuple[Callable[..., tuple[list[Any], list[Any]]], list[Tap]]:
+    """A program with an addition behind every contraction that reads a parameter, outside of loops and conditionals.
+
+    The function takes the list of what to add and the program's inputs, and returns the outputs and the contractions' results.
+    """
+    taps: list[Tap] = []
+
+    def run(added: Sequence[Any] | None, *inputs: Any) -> tuple[list[Any], list[Any]]:
+        results: list[Any] = []
+        weights = [index < params for index in range(len(inputs))]
+        outputs = _tapped(closed.jaxpr, closed.consts, inputs, weights, added, results, taps)[0]
+        return outputs, results
+
+    jax.eval_shape(lambda *inputs: run(None, *inputs)[0], *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.in_avals])
+    return run, list(taps)
+
+
+def _tapped(
+    jaxpr: Any,
+    constants: Sequence[Any],
+    inputs: Sequence[Any],
+    weights: Sequence[bool],
+    added: Any,
+    results: list[Any],
+    taps: list[Tap],
+) -> tuple[list[Any], list[bool]]:
+    """Outputs of a jaxpr, and which of them depend on parameters only; `weights` says so of the inputs."""
+    values = dict(zip((*jaxpr.invars, *jaxpr.constvars), (*inputs, *constants), strict=True))
+    fixed = dict(zip((*jaxpr.invars, *jaxpr.constvars), (*weights, *[True] * len(constants)), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    def is_fixed(atom: Any) -> bool:
+        return True if isinstance(atom, core.Literal) else fixed[atom]
+
+    for raw in jaxpr.eqns:
+        operands, flags = [read(atom) for atom in raw.invars], [is_fixed(atom) for atom in raw.invars]
+        inner = raw.params.get(_CALLS.get(raw.primitive.name, ""))
+        if inner is not None:
+            body, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+            outputs, marks = _tapped(body, consts, operands, flags, added, results, taps)
+        else:
+            made = raw.primitive.bind(*operands, **raw.params)
+            outputs = list(made) if raw.primitive.multiple_results else [made]
+            marks = [all(flags)] * len(outputs)
+        if raw.primitive.name in ("conv_general_dilated", "dot_general") and flags.count(True) == 1:
+            if added is None:
+                taps.append(_tap(raw))
+            else:
+                outputs = [outputs[0] + added[len(results)]]
+                results.append(outputs[0])
+        values.update(zip(raw.outvars, outputs, strict=True))
+        fixed.update(zip(raw.outvars, marks, strict=True))
+    return [read(atom) for atom in jaxpr.outvars], [is_fixed(atom) for atom in jaxpr.outvars]
+
+
+def _tap(raw: Any) -> Tap:
+    aval = raw.outvars[0].aval
+    if raw.primitive.name == "dot_general":
+        return Tap(tuple(aval.shape), aval.dtype, 0, len(aval.shape) - 1)
+    batch, channel = raw.params["dimension_numbers"].out_spec[:2]
+    return Tap(tuple(aval.shape), aval.dtype, batch, channel)

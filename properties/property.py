@@ -14,7 +14,8 @@ from properties.inference import Inference
 class Requirement(Protocol):
     """A demand on a program's properties. Frozen and hashable.
 
-    `distance` is in [0, 1] and 0 only if the requirement is met; `relax` never increases the distance of any program.
+    `distance` is in [0, 1] and 0 only if the requirement is met; `relax` never increases the distance of any program. The built-in
+    kinds also have `tighten`, which never decreases it; a search does not need it.
     """
 
     def distance(self, inference: Inference) -> float:

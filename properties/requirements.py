@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from properties.causality import CausalityRequirement
 from properties.inference import Inference
 from properties.property import Requirement
 
@@ -60,6 +61,10 @@ class ShapeRequirement:
     def _with(self, axis: int, size: int | None) -> ShapeRequirement:
         return replace(self, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
 
+    def tighten(self, rng: np.random.Generator) -> ShapeRequirement:
+        """Itself: a free size can be bound to any."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "shape": list(self.shape), "output": self.output}
 
@@ -97,6 +102,10 @@ class DepthRequirement:
     def relax(self, rng: np.random.Generator) -> DepthRequirement:
         """One or two fewer."""
         return replace(self, minimum=max(0, self.minimum - int(rng.integers(1, 3))))
+
+    def tighten(self, rng: np.random.Generator) -> DepthRequirement:
+        """One or two more."""
+        return replace(self, minimum=self.minimum + int(rng.integers(1, 3)))
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
@@ -168,6 +177,15 @@ class MixingRequirement:
         matrix[tuple(rng.choice(positive))] -= 1
         return replace(self, minimum=tuple(tuple(int(entry) for entry in row) for row in matrix))
 
+    def tighten(self, rng: np.random.Generator) -> MixingRequirement:
+        """One entry above none a step up, so that no program comes closer."""
+        matrix = np.array(self.minimum, dtype=np.int64)
+        open_ = np.argwhere((matrix > 0) & (matrix < 3))
+        if not len(open_):
+            return self
+        matrix[tuple(rng.choice(open_))] += 1
+        return replace(self, minimum=tuple(tuple(int(entry) for entry in row) for row in matrix))
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self), "minimum": [list(row) for row in self.minimum]}
 
@@ -221,6 +239,15 @@ class CapacityRequirement:
         factor = float(2.0 ** rng.uniform(0, 1))
         return self._scaled(rng, 1 / factor, factor)
 
+    def tighten(self, rng: np.random.Generator) -> CapacityRequirement:
+        """One interval's upper bound lowered towards its lower one."""
+        if not self.intervals:
+            return self
+        k = int(rng.integers(len(self.intervals)))
+        name, low, high = self.intervals[k]
+        changed = (name, low, low + (high - low) * float(rng.uniform(0.5, 1.0)))
+        return CapacityRequirement((*self.intervals[:k], changed, *self.intervals[k + 1 :]))
+
     def _scaled(self, rng: np.random.Generator, below: float, above: float) -> CapacityRequirement:
         if not self.intervals:
             return self
@@ -237,9 +264,54 @@ class CapacityRequirement:
         return cls.between(**{name: tuple(span) for name, span in data["intervals"].items()})
 
 
+@dataclass(frozen=True, slots=True)
+class RankRequirement:
+    """At least so many independent directions may get through. Distance: the missing share."""
+
+    minimum: int
+    input: int = 0
+    output: int = 0
+    kind = "rank"
+
+    @classmethod
+    def of(cls, inference: Inference, input: int = 0, output: int = 0) -> Self:
+        """What a program already has."""
+        return cls(inference.rank[input, output], input, output)
+
+    def distance(self, inference: Inference) -> float:
+        if self.input >= len(inference.inputs) or self.output >= len(inference.shape):
+            return 1.0 if self.minimum else 0.0
+        return max(0, self.minimum - inference.rank[self.input, self.output]) / max(1, self.minimum)
+
+    def met(self, inference: Inference) -> bool:
+        return self.distance(inference) == 0
+
+    def mutate(self, rng: np.random.Generator) -> RankRequirement:
+        """Scaled by 1/2 … 2."""
+        return replace(self, minimum=round(self.minimum * 2.0 ** rng.uniform(-1, 1)))
+
+    def relax(self, rng: np.random.Generator) -> RankRequirement:
+        """Scaled by 1/2 … 1."""
+        return replace(self, minimum=int(self.minimum * 2.0 ** rng.uniform(-1, 0)))
+
+    def tighten(self, rng: np.random.Generator) -> RankRequirement:
+        """Scaled by 1 … 2."""
+        return replace(self, minimum=max(self.minimum, round(self.minimum * 2.0 ** rng.uniform(0, 1))))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["minimum"], data.get("input", 0), data.get("output", 0))
+
+
 KINDS: Mapping[str, type[Requirement]] = {
-    kind.kind: kind for kind in (ShapeRequirement, DepthRequirement, MixingRequirement, CapacityRequirement)
-}
+    kind.kind: kind
+    for kind in (
+        ShapeRequirement, DepthRequirement, MixingRequirement, RankRequirement, CapacityRequirement, CausalityRequirement
+    )
+}  # fmt: skip
 
 
 def requirement(data: Mapping[str, Any]) -> Requirement:

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 import properties
 from properties import (
     CapacityRequirement,
+    CausalityRequirement,
     DepthRequirement,
     Inference,
     Mixing,
     MixingRequirement,
+    RankRequirement,
     Requirement,
     ShapeRequirement,
     requirement,
 )
+from properties.causality import lookahead
 from tests.properties.compositions import build, choices
 from tests.properties.oracle import Program, claim
 
@@ -95,6 +98,8 @@ KINDS = [
     lambda i: ShapeRequirement.of(i),
     lambda i: DepthRequirement.of(i),
     lambda i: MixingRequirement.of(i),
+    lambda i: RankRequirement.of(i),
+    lambda i: CausalityRequirement(1, max(0, lookahead(i.mixing[0, 0], 1))),
     lambda i: CapacityRequirement.between(params=(0, i.capacity.params), macs=(0, i.capacity.macs)),
     lambda i: CapacityRequirement.between(macs=(i.capacity.macs / 2, 2 * i.capacity.macs)),
 ]
@@ -111,14 +116,15 @@ def test_requirements(inferences: list[Inference], kind: object) -> None:
         for _ in range(6):
             mutated = asked.mutate(rng)
             relaxed = mutated.relax(rng)
-            for each in (mutated, relaxed):
+            tightened = mutated.tighten(rng)  # type: ignore[attr-defined]
+            for each in (mutated, relaxed, tightened):
                 assert requirement(json.loads(json.dumps(each.to_json()))) == each
                 assert len({each, requirement(each.to_json())}) == 1
             for candidate in inferences[::4]:
                 distance = mutated.distance(candidate)
                 assert 0 <= distance <= 1
                 assert mutated.met(candidate) == (distance == 0)
-                assert relaxed.distance(candidate) <= distance
+                assert relaxed.distance(candidate) <= distance <= tightened.distance(candidate) + 1e-12
             asked = mutated
 
 
