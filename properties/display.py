@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,42 @@ def _field(mixing: Mixing, axis: int) -> str:
     if field is None:
         return "no single window"
     return f"size {field.size}, stride {field.stride}, offset {field.offset}"
+
+
+COLUMNS = ("output", "depth", "parameters", "MACs", "peak bytes", "receptive field", "mixing")
+
+
+def rows(blocks: Mapping[str, Inference]) -> list[tuple[str, ...]]:
+    """For every block of a model its name and the texts of `COLUMNS`, for its first input and output."""
+    return [(name, *_row(inference)) for name, inference in blocks.items()]
+
+
+def _row(inference: Inference) -> tuple[str, ...]:
+    capacity, mixing = inference.capacity, inference.mixing[0, 0]
+    fields = [mixing.receptive_field(axis) for axis in range(1, len(mixing.input) - 1)]
+    return (
+        str(inference.shape[0]),
+        str(inference.depth[0, 0]),
+        f"{capacity.params:,}",
+        f"{capacity.macs:,}" if capacity.bounded else f"at least {capacity.macs:,}",
+        f"{capacity.peak_bytes:,}",
+        " × ".join("?" if field is None else str(field.size) for field in fields) or "–",
+        " ".join("".join(map(str, entries)) for entries in mixing.matrix.tolist()),
+    )
+
+
+def table_text(blocks: Mapping[str, Inference]) -> str:
+    """A table of blocks in aligned columns, for a terminal."""
+    lines = [("block", *COLUMNS), *rows(blocks)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def table_html(blocks: Mapping[str, Inference]) -> str:
+    """A table of blocks, for a notebook or report."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("block", *COLUMNS))
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in rows(blocks))
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def inference_html(inference: Inference) -> str:

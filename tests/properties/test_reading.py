@@ -15,6 +15,7 @@ from jax import lax
 
 import properties
 from properties import symbolic
+from properties.display import table_html, table_text
 from properties.paths import longest_path
 from tests.properties.programs import conv, gate
 
@@ -99,5 +100,12 @@ def test_html_is_well_formed_and_names_what_was_not_understood() -> None:
     parser.feed(html)
     assert not parser.open
     assert "size 3, stride 2, offset 0" in html and "depth 1" in html
+    blocks = {"stem": inference, "head <1>": properties.infer(lambda w, x: x @ w, jnp.ones((2, 3)), params=jnp.ones((3, 4)))}
+    parser.feed(table_html(blocks))
+    assert not parser.open and "head &lt;1&gt;" in table_html(blocks)
+    head, stem, last = table_text(blocks).splitlines()
+    assert head.split()[:3] == ["block", "output", "depth"]
+    assert stem.split() == ["stem", "float32[1,4,4,4]", "1", "108", "1,728", "1,024", "3", "×", "3", "1111", "0200", "0020", "3333"]
+    assert last.split()[-2:] == ["10", "33"]
     unknown = properties.Inference.of(inference.inputs, inference.shape, {}, inference.capacity, ["mystery"])
     assert "mystery" in unknown._repr_html_()
