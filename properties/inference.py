@@ -147,6 +147,9 @@ def analyze_program(
     if not 0 <= params <= program.input_count:
         raise ValueError(f"params={params}: the program has {program.input_count} inputs, so give 0 … {program.input_count}")
     inputs = [program.types[slot] for slot in program.inputs]
+    symbolic = [f"input {k} is {shape}" for k, shape in enumerate(inputs) if not all(isinstance(size, int) for size in shape.shape)]
+    if symbolic:
+        raise ValueError(f"{'; '.join(symbolic)}: give integer sizes, or ask properties.symbolic.shapes for the shapes as formulas")
     data, weights = inputs[params:], inputs[:params]
     outputs = [program.types[slot] for slot in program.outputs]
     relations: dict[str, dict[tuple[int, int], Any]] = {}

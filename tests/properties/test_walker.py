@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -145,6 +146,12 @@ def test_importing_loads_jax_and_numpy_only() -> None:
         "assert new <= {'properties', 'jax', 'jaxlib', 'numpy'}, new"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_symbolic_sizes_are_an_error_that_says_what_to_do() -> None:
+    x = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 4"), jnp.float32)
+    with pytest.raises(ValueError, match=r"input 0 is float32\[b,4\]: give integer sizes, or ask properties.symbolic"):
+        properties.infer(jnp.sin, x)
 
 
 def test_what_does_not_trace_is_jax_s_own_error() -> None:
