@@ -147,7 +147,7 @@ class Hardware:
     """Where the latency of the seed and the finalists is measured."""
 
     backends: tuple[str, ...] = option(("tvm",), ListOf(OneOf(("tvm", "xla", "onnxruntime")), distinct=True), "back ends; []: none")
-    trials: int = option(0, COUNT, "tuning trials of TVM's MetaSchedule; 0: the packed template, untuned")
+    trials: int = option(0, COUNT, "tuning trials of TVM's MetaSchedule; 0: the packed templates alone, their knobs timed")
     threads: int = option(2, Integer(1, 1024), "threads of a measurement")
     batch: int = option(1, POSITIVE, "batch size of a measurement")
     repeats: int = option(10, Integer(2), "repeats that median and spread are taken over")

@@ -20,7 +20,7 @@ BACKENDS = ("tvm", "xla", "onnxruntime")
 HELP = """measure how long one call takes on this machine, by back end
 
 The back ends take turns in one worker process with a time limit, so that they meet the same conditions. The batch is the
-first number of --input. A latency is untuned unless --trials says otherwise, and says so."""
+first number of --input. Every latency says how it was scheduled, and whether the schedule was chosen by timing (tuned)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backends", type=words, default=("tvm", "xla"), metavar="NAMES", help=f"of {','.join(BACKENDS)} (default: tvm,xla)"
     )
     parser.add_argument(
-        "--trials", type=natural, default=0, metavar="N", help="tuning trials of TVM's MetaSchedule (default: 0, untuned)"
+        "--trials", type=natural, default=0, metavar="N", help="tuning trials of TVM's MetaSchedule (default: 0, the packed templates alone)"
     )
     parser.add_argument(
         "--threads",

@@ -190,5 +190,5 @@ def _tests(run: Run, candidate: Candidate) -> Flow:
 def _measure(run: Run, candidates: Sequence[Candidate]) -> Flow:
     """One after the other: two measurements at once would measure each other."""
     for backend in run.config.hardware.backends:
-        for candidate in candidates:
-            yield from stages.measure(run, candidate, backend)
+        share = MEASURE_SHARE / 2 / len(run.config.hardware.backends) / max(1, len(candidates))
+        yield from stages.measure(run, candidates, backend, knob_seconds=share * run.config.time_limit)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from alphanas.driver.flows import Task
+from alphanas.driver.flows import Flow, Task
 from alphanas.driver.run import Run
 from alphanas.execution import Failed, Result
 from alphanas.study import Candidate, Outcome
@@ -117,21 +118,56 @@ def test(run: Run, candidate: Candidate, seed: int) -> Stage:
     return (yield from perform(run, candidate, "test", task, discriminator=str(seed)))
 
 
-def measure(run: Run, candidate: Candidate, backend: str) -> Stage:
-    """The latency on this machine, in a worker process that may crash or hang."""
+def measure(run: Run, candidates: Sequence[Candidate], backend: str, *, knob_seconds: float) -> Flow:
+    """Latencies on this machine, in worker processes that may crash or hang; `knob_seconds` for choosing each one's schedules.
+
+    Each candidate is built, checked and timed alone first, so that a failure is its own; those that passed are then timed in turns
+    in one process, and these are the figures that are recorded: their ratios mean something.
+    """
+    left = [candidate for candidate in candidates if not run.recorder.done(candidate.id, "measure", backend)]
+    knobs = {"knob_seconds": knob_seconds}
+    alone: dict[int, Mapping[str, Any]] = {}
+    for candidate in left:
+        task = _measurement(run, "measure", backend, f"#{candidate.id}", {**_model(candidate), **knobs}, 1)
+        result = yield task
+        if isinstance(result, Failed):
+            run.recorder.outcome(
+                candidate.id, "measure", "failed", discriminator=backend, cause=result.cause, message=_told(result)
+            )
+            continue
+        alone[candidate.id] = result.value
+    passed = [candidate for candidate in left if candidate.id in alone]
+    together: Mapping[str, Any] = {}
+    if len(passed) > 1:
+        models = {"models": {str(candidate.id): _model(candidate) for candidate in passed}, **knobs}
+        result = yield _measurement(run, "side_by_side", backend, "the finalists side by side", models, len(passed))
+        together = {} if isinstance(result, Failed) else result.value["results"]
+    beside = [candidate.id for candidate in passed if "median_ms" in together.get(str(candidate.id), {})]
+    for candidate in passed:
+        if candidate.id in beside:
+            values = {**together[str(candidate.id)], "beside": beside}
+        else:
+            values = {**alone[candidate.id], "beside": []}
+        run.recorder.outcome(candidate.id, "measure", discriminator=backend, values=values)
+
+
+def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[str, Any], count: int) -> Task:
     hardware = run.config.hardware
     payload = {
-        "graph": candidate.graph_json(),
-        "weights": str(candidate.weights()),
+        **models,
         "backend": backend,
         "batch": hardware.batch,
         "trials": hardware.trials,
         "threads": hardware.threads,
         "repeats": hardware.repeats,
         "check": True,
+        "records": str(run.recorder.scratch("kernels.jsonl")),
     }
-    task = Task("alphanas.hardware.tasks:measure", payload, hardware.time_limit, f"measure #{candidate.id} by {backend}")
-    return (yield from perform(run, candidate, "measure", task, discriminator=backend))
+    return Task(f"alphanas.hardware.tasks:{task}", payload, hardware.time_limit * count, f"measure {label} by {backend}")
+
+
+def _model(candidate: Candidate) -> dict[str, Any]:
+    return {"graph": candidate.graph_json(), "weights": str(candidate.weights())}
 
 
 def _told(failure: Failed) -> str:

@@ -1,4 +1,4 @@
-"""What worker processes run: `alphanas.hardware.tasks:measure` and `alphanas.hardware.tasks:facts`."""
+"""What worker processes run: `measure`, `compare`, `side_by_side` and `facts`."""
 
 from __future__ import annotations
 
@@ -47,24 +47,44 @@ def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
     """`compare`, in this process whatever its threads are."""
+    model = _model(payload)
+    results = _in_turns({name: (name, model) for name in payload["backends"]}, payload)
+    return {"results": [results[name] for name in payload["backends"]]}
+
+
+def side_by_side(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Latencies of several graphs on one back end, in turns in one process, so that their ratios mean something.
+
+    Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights. Result:
+    {"results": {name: as `measure`'s}}; a model that cannot run has "failure" and "message" instead.
+    """
+    elsewhere = _under_right_threads("alphanas.hardware.tasks:side_by_side", payload)
+    if elsewhere is not None:
+        return dict(elsewhere)
+    models = {name: (payload["backend"], _model({**payload, **model})) for name, model in payload["models"].items()}
+    return {"results": _in_turns(models, payload)}
+
+
+def _in_turns(contenders: Mapping[str, tuple[str, Any]], payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was measured of each (back end, model), by name: built and checked one after the other, timed in turns."""
     from alphanas.hardware import backends
 
-    model = _model(payload)
     results: dict[str, dict[str, Any]] = {}
     runs = {}
-    expected = backends.reference(model) if payload.get("check", True) else None
-    for name in payload["backends"]:
+    for name, (backend, model) in contenders.items():
         begin = time.perf_counter()
         try:
-            prepared = backends.prepare(name, model)
-            error = None if expected is None else difference(prepared.outputs(), expected)
+            prepared = backends.prepare(backend, model)
+            error = difference(prepared.outputs(), backends.reference(model)) if payload.get("check", True) else None
             if error is not None and not error <= TOLERANCE:
                 raise TaskFailure("wrong_output", f"{name} differs from JAX by {error:.2g} of the output; {TOLERANCE:g} is allowed")
         except TaskFailure as failure:
-            results[name] = {"backend": name, "failure": failure.cause, "message": failure.message}
+            results[name] = {"backend": backend, "failure": failure.cause, "message": failure.message}
             continue
         runs[name] = prepared.run
-        results[name] = {"backend": name, **prepared.facts, "max_error": error, "build_seconds": time.perf_counter() - begin}
+        built = time.perf_counter() - begin
+        results[name] = {"backend": backend, **prepared.facts, "max_error": error, "build_seconds": built}
+        results[name] |= {"threads": model.threads, "batch": payload["batch"], "dtype": str(model.inputs[0].dtype)}
     repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
     latencies = timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s)
     for name, latency in latencies.items():
@@ -75,14 +95,10 @@ def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
             "repeats": len(latency.samples),
             "number": latency.number,
             "attempts": latency.attempts,
-            "threads": model.threads,
-            "batch": payload["batch"],
-            "dtype": str(model.inputs[0].dtype),
         }
-    if payload.get("samples"):
-        for name, latency in latencies.items():
+        if payload.get("samples"):
             results[name]["samples_ms"] = [1e3 * sample for sample in latency.samples]
-    return {"results": [results[name] for name in payload["backends"]]}
+    return results
 
 
 def facts(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,17 @@ def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> N
     assert built[1].value["tuned"]  # type: ignore[union-attr]
 
 
+def test_models_side_by_side_are_timed_in_one_run_and_fail_alone(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, knob_seconds=0)
+    good = {"graph": sent.pop("graph"), "weights": sent.pop("weights")}
+    result = pool.submit("alphanas.hardware.tasks:side_by_side", {**sent, "models": {"0": good, "7": good}}, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    found = result.value["results"]
+    assert set(found) == {"0", "7"}
+    assert found["0"]["attempts"] == found["7"]["attempts"]
+    assert all(one["median_ms"] > 0 and one["repeats"] == 10 for one in found.values())
+
+
 def test_other_threads_than_the_workers_get_a_process_of_their_own(pool: LocalPool, tmp_path: Path) -> None:
     sent = payload(tmp_path, threads=2, backends=["xla", "tvm", "onnxruntime"], knob_seconds=0)
     result = pool.submit("alphanas.hardware.tasks:compare", sent, limit_s=90).result()
