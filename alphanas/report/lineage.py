@@ -30,7 +30,7 @@ def story(study: Study) -> str:
     if len(line) < 2:
         return ""
     count = len(line) - 1
-    intro = f"<p>{count} step{'s' if count > 1 else ''} from the seed, each the replacement of one region:</p>"
+    intro = f"<p>{count} step{'s' if count > 1 else ''} from the seed:</p>"
     return intro + "".join(_step(parent, child) for parent, child in itertools.pairwise(line))
 
 
@@ -40,7 +40,7 @@ def _step(parent: Candidate, child: Candidate) -> str:
     changes = changes_of(child.proposal)
     properties = table(("property changed", "from", "to"), changes) if changes else ""
     region = region_text(child.proposal.get("region"))
-    where = f"<p>Region <code>{html.escape(region)}</code> of #{parent.id}</p>" if region else ""
+    where = f"<p>Where: <code>{html.escape(region)}</code> of #{parent.id}</p>" if region else ""
     swap = ""
     if not isinstance(before, str) and not isinstance(after, str):
         program = f"<pre>{_program(before, old)}</pre><div class='arrow'>→</div><pre>{_program(after, new)}</pre>"
