@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backends", type=words, default=("tvm", "xla"), metavar="NAMES", help=f"of {','.join(BACKENDS)} (default: tvm,xla)"
     )
     parser.add_argument(
-        "--trials", type=natural, default=0, metavar="N", help="tuning trials of TVM's MetaSchedule (default: 0, the packed templates alone)"
+        "--trials",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="tuning trials of TVM's MetaSchedule (default: 0, the packed templates alone)",
     )
     parser.add_argument(
         "--threads",
