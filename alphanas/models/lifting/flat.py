@@ -39,6 +39,7 @@ _INLINED = frozenset(
     }
 )
 _NESTED = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr")}
+_RANDOM = ("random_", "threefry", "rng_")
 _IGNORED = frozenset({"_split_transpose", "linear", "out_sharding", "sharding"})
 
 
@@ -143,7 +144,8 @@ class _Flattener:
                 params, problem = _encode(equation, kept)
                 slots = [self.slot(shape) for shape in equation.output_types]
                 name = "call" if kept else equation.primitive
-                step = Step(name, params, operands, tuple(slots), mark if kept else None, problem, equation.source)
+                source = equation.source.rpartition("/")[2]
+                step = Step(name, params, operands, tuple(slots), mark if kept else None, problem, source)
                 self.steps.append(step)
                 results = list(slots)
             env.update(zip(equation.outputs, results, strict=True))
@@ -169,6 +171,8 @@ def _encode(equation: Equation, kept: bool) -> tuple[dict[str, Json], str]:
     try:
         if kept:
             return {"program": _nested(equation.programs[0])}, ""
+        if equation.primitive.startswith(_RANDOM):
+            raise NotEncodable("random numbers are drawn in inference")
         if not known(equation.primitive):
             raise NotEncodable(f"the primitive {equation.primitive}")
         if equation.primitive == "cond":

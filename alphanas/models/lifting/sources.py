@@ -135,7 +135,9 @@ def _nnx(model: Any) -> Model:
 
     def call(record: Record, arrays: list[Any], inputs: tuple[Any, ...]) -> Any:
         given = [(path, variable.replace(array)) for (path, variable), array in zip(free, arrays, strict=True)]
-        merged = nnx.merge(graph, nnx.from_flat_state([*given, *fixed]))
+        # Random streams are made anew, so that they belong to this trace and may count.
+        streams = [(path, variable.replace(variable.get_value())) for path, variable in fixed]
+        merged = nnx.merge(graph, nnx.from_flat_state([*given, *streams]))
         merged.eval()
         paths = {id(module): _dotted(path) for path, module in nnx.iter_modules(merged)}
         with _intercepted(nnx, record, paths):

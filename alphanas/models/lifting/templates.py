@@ -120,7 +120,7 @@ def _same(first: Ref, second: Ref) -> bool:
 
 def _equal(wanted: Constant, seen: Constant) -> bool:
     a, b = wanted.scalar, seen.scalar
-    return a is not None and b is not None and (a == b or abs(a - b) <= 1e-6 * max(abs(a), abs(b)))
+    return a is not None and b is not None and (a == b or (np.isfinite(a - b) and abs(a - b) <= 1e-6 * max(abs(a), abs(b))))
 
 
 def _alike(first: Any, second: Any) -> bool:
