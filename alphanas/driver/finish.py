@@ -16,6 +16,8 @@ from alphanas.study import Candidate, Study, write_atomic
 
 MEASURE_SHARE = 0.15
 """Share of the time limit that full training leaves for measuring latency."""
+COMPILE_S = 3.0
+"""Seconds that a training is taken to need beside its epochs."""
 EXPORT_SHARE = 0.03
 """Share of the time limit that everything before leaves for exports and the report."""
 
@@ -127,12 +129,11 @@ def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None
 
 
 def _affordable(run: Run) -> int:
-    """How many finalists can be trained in the time left, going by the seed's short training and taking half its time for each."""
-    outcome = next((outcome for outcome in run.recorder.study.seed().outcomes("short") if outcome.ok), None)
-    if outcome is None or not outcome.values.get("seconds"):
+    """How many finalists can be trained in the time left, going by the seed's epochs and taking half of its time for each."""
+    per_epoch = run.recorder.study.seed().values("short").get("seconds_per_epoch")
+    if not per_epoch:
         return run.config.finish.finalists
-    training = run.config.training
-    one = outcome.values["seconds"] * training.epochs / training.short_epochs * run.config.finish.seeds
+    one = (per_epoch * run.config.training.epochs + COMPILE_S) * run.config.finish.seeds
     time_left = run.time_left - _reserve(run) * run.config.time_limit
     return max(1, int(2 * (0.9 * time_left * run.config.workers / one - 1)))
 

@@ -99,6 +99,7 @@ def _train(
         "parent": None if parent is None else parent.graph_json(),
         "weights_out": str(weights),
         "evaluate": "validation",
+        "compilations": str(run.recorder.scratch("compilations")),
         "time_limit": training.time_limit,
     }
     label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
