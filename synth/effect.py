@@ -19,7 +19,7 @@ from properties import PROPERTIES, RelationalProperty
 from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, output_value, weight_avals
 
 _CHANNELS = (16, 32, 48, 64)
-_SIZES = (16, 48)
+_SIZES = (16, 32, 48)
 _UNIT = 16
 _ROUNDING = 1e-6
 
@@ -94,17 +94,17 @@ class _Template:
 
 
 def polynomials(op: Op, value: Value) -> tuple[tuple[float, ...], ...] | None:
-    """The coefficients of (1, channels, size, channels·size, channels²) in an op's parameters and MACs; None if there are none."""
+    """An op's parameters and MACs as coefficients of (1, channels, size, channels·size, channels², size²), if they are such."""
     found = _template(_without_sizes(op), replace(value, shape=(*value.shape[:-1], 0)))
     if found is None:
         return None
-    scales = (1.0, _UNIT, _UNIT, _UNIT**2, _UNIT**2)
+    scales = (1.0, _UNIT, _UNIT, _UNIT**2, _UNIT**2, _UNIT**2)
     return tuple(tuple(a / b for a, b in zip(row, scales, strict=True)) for row in found.polynomials[1:])
 
 
 def _monomials(channels: int, size: int) -> tuple[float, ...]:
     a, b = channels / _UNIT, size / _UNIT
-    return 1.0, a, b, a * b, a * a
+    return 1.0, a, b, a * b, a * a, b * b
 
 
 def _size_of(op: Op) -> int:
@@ -135,7 +135,7 @@ def _template(op: Op, value: Value) -> _Template | None:
 
 def _samples(op: Op, value: Value) -> list[tuple[int, int, Effect]] | None:
     named = size_fields(type(op))
-    if len(named) > 1:
+    if len(named) > 1 or not op.fitted:
         return None
     sizes, counts = (_SIZES, _CHANNELS[:3]) if named else ((0,), _CHANNELS)
     samples = []

@@ -15,8 +15,8 @@ import numpy as np
 
 from synth import sizes
 from synth.analysis import macs
+from synth.block import assembled
 from synth.budget import ANY, Interval
-from synth.graph import chain
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, params_of
 from synth.product import Path, Product, product
@@ -39,7 +39,7 @@ def synthesize(
     if isinstance(space, Infeasible):
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
-    graphs = (chain(problem.value, path) for path in paths)
+    graphs = (assembled(problem.value, path) for path in paths)
     return answer(problem, graphs, count, clock, optimal=rng is None, otherwise=lambda: _without_budget(problem, clock))
 
 
@@ -50,7 +50,7 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     budget = problem.target.budget
     limits: dict[str, tuple[Cost, Interval]] = {"parameters": (params_of, budget.params), "MACs": (macs_of, budget.macs)}
     limits = {name: limit for name, limit in limits.items() if limit[1] != ANY}
-    here = frame(Alphabet.of(problem.vocabulary, problem.sizes), problem.value, goal, problem.max_length)
+    here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
 
     def possible(kept: list[Question | str]) -> bool:
         opened = _opened(problem, product(here, [each for each in kept if isinstance(each, Question)], prior=False), clock)
@@ -76,7 +76,7 @@ def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeas
     goal = shape_goal(problem)
     if isinstance(goal, Infeasible):
         return goal
-    here = frame(Alphabet.of(problem.vocabulary, problem.sizes), problem.value, goal, problem.max_length)
+    here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
     asked = questions(problem, goal)
     found = product(here, asked, prior=prior)
     if found.feasible:
@@ -85,6 +85,10 @@ def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeas
     if not here.reachable:
         return Infeasible((shape,))
     return Infeasible((shape, *(question.label for question in _core(here, asked))))
+
+
+def _alphabet(problem: Problem) -> Alphabet:
+    return replace(Alphabet.of(problem.vocabulary, problem.sizes), further=problem.further)
 
 
 def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
@@ -142,7 +146,7 @@ def _sized(problem: Problem, path: Path, rng: np.random.Generator) -> Path | Non
     """The path with sizes that keep the budget, or None if it has none."""
     goal, budget = shape_goal(problem), problem.target.budget
     if not problem.widths:
-        graph = chain(problem.value, path)
+        graph = assembled(problem.value, path)
         return path if budget.distance(graph.params, macs(graph)) == 0 else None
     assert isinstance(goal, Value), "a path leads to a goal"
     found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, time_limit=0.2)

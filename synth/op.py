@@ -85,6 +85,8 @@ class Op(ABC):
     """How often synthesis draws ops of this type, relative to others: 1 for the usual, 0 for never. A prior, not a rule."""
     normalizes: ClassVar[bool] = False
     """Whether training sees an output whose scale does not depend on the input's."""
+    fitted: ClassVar[bool] = True
+    """Whether costs may be fitted as polynomials in the channels and the size, by some traces; else each is traced."""
 
     @classmethod
     def kind(cls) -> str:

@@ -24,7 +24,8 @@ class Problem:
     `sizes` are the channel counts that programs are made with. `widths`, if given, are the counts to which the sizes of a finished
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
     `properties` are relational properties beyond the built-in ones that the target's requirements read. `cost` is what is least in
-    the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of latencies.
+    the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of latencies. `further` are
+    single ops of one input, beyond the vocabulary, that programs may use.
     """
 
     value: Value
@@ -36,6 +37,7 @@ class Problem:
     prior: bool = True
     properties: tuple[RelationalProperty, ...] = ()
     cost: str | Cost = "params"
+    further: tuple[Op, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_length < 0:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synth import enumerative, exact, progressive
+from synth import branches, enumerative, exact, progressive
 from synth.problem import Problem
 from synth.result import Result
 
@@ -14,6 +14,7 @@ METHODS: dict[str, Callable[..., Result]] = {
     "exact": exact.synthesize,
     "progressive": progressive.synthesize,
     "enumerative": enumerative.synthesize,
+    "branches": branches.synthesize,
 }
 
 

@@ -276,15 +276,22 @@ class _Encoding:
         fitted = polynomials(pairs[0][1].op, pairs[0][0])
         if fitted is None:
             return None
-        constant, a, b, ab, aa = (Fraction(x).limit_denominator(10_000) for x in fitted[position])
-        if any(x.denominator != 1 for x in (constant, a, b, ab, aa)):
+        constant, a, b, ab, aa, bb = (Fraction(x).limit_denominator(10_000) for x in fitted[position])
+        if any(x.denominator != 1 for x in (constant, a, b, ab, aa, bb)):
             return None
         for incoming, option in pairs:
             c, d = incoming.channels, option.value.channels
             cost = option.params if position == 0 else option.macs
-            if constant + a * c + b * d + ab * c * d + aa * c * c != cost:
+            if constant + a * c + b * d + ab * c * d + aa * c * c + bb * d * d != cost:
                 return None
-        return int(constant) + int(a) * before + int(b) * after + int(ab) * before * after + int(aa) * before * before
+        return (
+            int(constant)
+            + int(a) * before
+            + int(b) * after
+            + int(ab) * before * after
+            + int(aa) * before * before
+            + int(bb) * after * after
+        )
 
     def read(self, model: Any) -> Chain:
         value, ops = self.value, []

@@ -10,6 +10,7 @@ become a few hundred states. Everything is memoised across calls.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from properties import PROPERTIES, RelationalProperty
-from synth.effect import summary
+from synth.effect import size_fields, summary, with_size
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
 
@@ -56,10 +57,14 @@ class Joint:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The ops that sequences are made of: op types, each over its declared choices, and over `sizes` for the sizes that it has."""
+    """The ops that sequences are made of: op types, each over its declared choices, and over `sizes` for the sizes that it has.
+
+    `further` are single ops that join them, over `sizes` too.
+    """
 
     op_types: tuple[type[Op], ...]
     sizes: tuple[int, ...]
+    further: tuple[Op, ...] = ()
 
     @staticmethod
     def of(vocabulary: Vocabulary, sizes: Sequence[int]) -> Alphabet:
@@ -75,12 +80,13 @@ class Alphabet:
 @functools.lru_cache(maxsize=4096)
 def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
     found = []
-    for op_type in alphabet.op_types:
-        for op in alternatives(op_type, alphabet.sizes):
-            try:
-                found.append((op, output_value(op, (value,))))
-            except ShapeMismatch:
-                continue
+    plain = (op for op_type in alphabet.op_types for op in alternatives(op_type, alphabet.sizes))
+    further = (with_size(op, size) for op in alphabet.further for size in (alphabet.sizes if size_fields(type(op)) else (0,)))
+    for op in itertools.chain(plain, further):
+        try:
+            found.append((op, output_value(op, (value,))))
+        except ShapeMismatch:
+            continue
     return tuple(found)
 
 

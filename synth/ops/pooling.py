@@ -62,7 +62,7 @@ class GlobalAvgPool(Op):
 
     taste = 0.5
 
-    keep_axes: bool = choice(False, among=(False,))
+    keep_axes: bool = choice(False, among=(False, True))
 
     def check(self, *inputs: Value) -> None:
         if len(inputs[0].shape) < 3:

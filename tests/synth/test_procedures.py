@@ -35,7 +35,7 @@ PIECES: dict[str, tuple[Value, list[Op]]] = {
     "group-norm": (Value((None, 9, 9, 16)), [GroupNorm(groups=4)]),
     "attention": (Value((None, 9, 16)), [LayerNorm(), MultiHeadAttention(heads=4)]),
 }
-methods = pytest.mark.parametrize("method", METHODS)
+methods = pytest.mark.parametrize("method", [method for method in METHODS if method != "branches"])
 
 
 @methods
