@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -41,6 +42,7 @@ def finish(run: Run) -> None:
     run.stage = "writing the report"
     run.tell()
     write_best(run, best)
+    shutil.rmtree(run.recorder.scratch("compilations"), ignore_errors=True)
     run.recorder.finish("done")
     write_reports(run)
 
