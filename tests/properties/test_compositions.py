@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.properties.compositions import Choice, build, choices
 from tests.properties.oracle import claim, matrix, observed, unclaimed
 
-FEW = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
