@@ -13,6 +13,7 @@ from alphanas.errors import UserError, nearest
 from alphanas.export.check import Exported
 from alphanas.export.flax.export import export_flax
 from alphanas.export.graph import export_graph
+from alphanas.export.stablehlo import export_stablehlo
 from synth.graph import Graph, Variables
 
 Exporter = Callable[[Graph, Variables, Path], Exported]
@@ -20,6 +21,7 @@ Exporter = Callable[[Graph, Variables, Path], Exported]
 FORMATS: dict[str, Exporter] = {
     "flax": export_flax,
     "graph": export_graph,
+    "stablehlo": export_stablehlo,
 }
 
 
@@ -34,4 +36,4 @@ def export(graph: Graph, variables: Variables, format: str, directory: str | Pat
     return exporter(graph, variables, Path(directory))
 
 
-__all__ = ["FORMATS", "Exported", "export", "export_flax", "export_graph"]
+__all__ = ["FORMATS", "Exported", "export", "export_flax", "export_graph", "export_stablehlo"]

@@ -24,6 +24,7 @@ MODELS: dict[str, Factory] = {
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
     "resnet101": resnet.resnet101,
+    "vgg16": cnn.vgg16,
     "vit_nano": vit.vit_nano,
 }
 

@@ -63,6 +63,7 @@ def test_an_nnx_resnet_becomes_ops_alone():
     assert_same(lifted, model, pictures())
 
 
+@pytest.mark.slow
 def test_training_of_a_lifted_model_is_the_models_own():
     model = ResNet(nnx.Rngs(0))
     lifted = lift_with_report(model, pictures())
@@ -199,6 +200,7 @@ class Recurrent(nnx.Module):
         return self.head(self.rnn(x)[:, -1])
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_is_an_opaque_node_and_a_head():
     model = Recurrent(nnx.Rngs(0))
     x = np.random.default_rng(0).standard_normal((5, 7, 6)).astype(np.float32)
