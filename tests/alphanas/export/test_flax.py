@@ -71,6 +71,7 @@ def _module(directory):
     return module
 
 
+@pytest.mark.slow
 def test_batch_statistics_and_gradients_are_the_graphs(tmp_path):
     graph = zoo.build("resnet8", input_shape=(6, 6, 1), num_classes=3)
     variables = trained_variables(graph)
