@@ -194,4 +194,3 @@ _RULES: Mapping[str, Callable[[Equation, Operand, Constant], Band | None]] = {
     "max": _maximum,
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshaped),
 }
-

@@ -194,9 +194,7 @@ def _call(program: Program, step: int, pattern: Pattern, uses: dict[int, int]) -
     return _as_call(program, pattern.name, equations, arguments, result)
 
 
-def _as_call(
-    program: Program, name: str, equations: tuple[Equation, ...], arguments: tuple[int, ...], result: int
-) -> Equation:
+def _as_call(program: Program, name: str, equations: tuple[Equation, ...], arguments: tuple[int, ...], result: int) -> Equation:
     number = {slot: k for k, slot in enumerate(arguments)}
     constants = {k: program.constants[slot] for slot, k in number.items() if slot in program.constants}
     types = [program.types[slot] for slot in arguments]

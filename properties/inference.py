@@ -101,9 +101,7 @@ class Inference:
 
     def _table(self, name: str, read: Callable[[int, int, Any], T]) -> Table[T]:
         return Table(
-            tuple(
-                tuple(read(i, o, self.relation(name, i, o)) for o in range(len(self.shape))) for i in range(len(self.inputs))
-            )
+            tuple(tuple(read(i, o, self.relation(name, i, o)) for o in range(len(self.shape))) for i in range(len(self.inputs)))
         )
 
     def _repr_html_(self) -> str:
@@ -140,9 +138,7 @@ def analyze(closed: Any, *, params: int = 0, properties: Sequence[RelationalProp
     return analyze_program(program, params=params, properties=properties)
 
 
-def analyze_program(
-    program: jaxpr.Program, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES
-) -> Inference:
+def analyze_program(program: jaxpr.Program, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
     """The properties of a program whose first `params` inputs are parameters."""
     if not 0 <= params <= program.input_count:
         raise ValueError(f"params={params}: the program has {program.input_count} inputs, so give 0 … {program.input_count}")

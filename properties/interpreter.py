@@ -222,8 +222,7 @@ def _scan(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> lis
         return [*carry, *([analysis.constant()] * (len(equation.outputs) - carried))]
     results = _iterate(analysis, carry, step, trips, equation.output_types)
     stacked = [
-        analysis.stack(value, type_)
-        for value, type_ in zip(results[carried:], equation.output_types[carried:], strict=True)
+        analysis.stack(value, type_) for value, type_ in zip(results[carried:], equation.output_types[carried:], strict=True)
     ]
     return [*results[:carried], *stacked]
 
@@ -245,10 +244,7 @@ def _while(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> li
     if not analysis.depends(decision):
         return results
     decided = test.program.types[test.program.outputs[0]]
-    return [
-        analysis.join(value, analysis.decide(decision, decided, type_))
-        for value, type_ in zip(results, types, strict=True)
-    ]
+    return [analysis.join(value, analysis.decide(decision, decided, type_)) for value, type_ in zip(results, types, strict=True)]
 
 
 def _iterate(

@@ -11,10 +11,18 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.extend.core.primitives
 import numpy as np
 from jax.extend import core
 
 from properties.shape import Shape
+
+PRIMITIVES: Mapping[str, Any] = {
+    value.name: value
+    for value in (getattr(core.primitives, name) for name in dir(core.primitives))
+    if hasattr(value, "multiple_results")
+}
+"""JAX's public primitives by name."""
 
 LARGEST_CONSTANT = 1 << 20
 """Constants of more elements than this are never computed."""

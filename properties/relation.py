@@ -93,7 +93,6 @@ class RelationalProperty:
             rows.append(tuple(row))
         return tuple(rows)
 
-
     def _ask(self, rule: Rule, context: Context, operand: int, output: int) -> Any:
         equation = context.equation
         where = f" at {equation.source}" if equation.source else ""

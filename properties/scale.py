@@ -36,8 +36,10 @@ class Scale:
     def __str__(self) -> str:
         if self.degree is None:
             return "grows without bound" if self.growth >= UNLIMITED else f"not homogeneous, grows at most by power {self.growth}"
-        return {0: "none", 1: "linear"}.get(int(self.degree), f"degree {self.degree}") if self.degree.denominator == 1 else (
-            f"degree {self.degree}"
+        return (
+            {0: "none", 1: "linear"}.get(int(self.degree), f"degree {self.degree}")
+            if self.degree.denominator == 1
+            else (f"degree {self.degree}")
         )
 
 
@@ -90,9 +92,7 @@ def _function(operand: Scale, growth: Fraction) -> Scale:
     return Scale(None, growth)
 
 
-BOUNDED = frozenset(
-    {"tanh", "logistic", "sin", "cos", "erf", "erfc", "atan", "atan2", "is_finite", "eq", "ne", "and", "or", "not"}
-)
+BOUNDED = frozenset({"tanh", "logistic", "sin", "cos", "erf", "erfc", "atan", "atan2", "is_finite", "eq", "ne", "and", "or", "not"})
 SLOW = frozenset({"log1p", "asinh", "round", "floor", "ceil", "log"})
 POWERS = {"sqrt": Fraction(1, 2), "rsqrt": Fraction(-1, 2), "square": Fraction(2), "cbrt": Fraction(1, 3)}
 KEPT = frozenset(

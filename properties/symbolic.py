@@ -47,8 +47,7 @@ def shapes(
     scope = export.SymbolicScope(tuple(constraints))
     types = list(dtypes) if dtypes is not None else [jnp.float32] * len(arguments)
     avals = [
-        jax.ShapeDtypeStruct(export.symbolic_shape(text, scope=scope), dtype)
-        for text, dtype in zip(arguments, types, strict=True)
+        jax.ShapeDtypeStruct(export.symbolic_shape(text, scope=scope), dtype) for text, dtype in zip(arguments, types, strict=True)
     ]
     given = avals if params is None else [params, *avals]
     closed = jax.make_jaxpr(function)(*given)

@@ -14,13 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import primitives
+
+from properties.jaxpr import PRIMITIVES
 
 Json = Any
 
-_PRIMITIVES = {
-    value.name: value for value in (getattr(primitives, name) for name in dir(primitives)) if hasattr(value, "multiple_results")
-}
 _LARGEST_INLINE = 16
 """Constants of more elements are written as bytes."""
 
@@ -91,7 +89,7 @@ def decode_value(data: Json, batch: int) -> Any:
 
 def known(primitive: str) -> bool:
     """Whether a step of this primitive can be run from JSON."""
-    return primitive in _PRIMITIVES or primitive in _SPECIAL
+    return primitive in PRIMITIVES or primitive in _SPECIAL
 
 
 def run(program: Mapping[str, Any], arguments: Sequence[Any], batch: int) -> list[Any]:
@@ -108,7 +106,7 @@ def _bind(primitive: str, parameters: Mapping[str, Any], values: list[Any], batc
     special = _SPECIAL.get(primitive)
     if special is not None:
         return special(parameters, values, batch)
-    bound = _PRIMITIVES[primitive]
+    bound = PRIMITIVES[primitive]
     out = bound.bind(*map(jax.numpy.asarray, values), **{name: decode_value(item, batch) for name, item in parameters.items()})
     return out if bound.multiple_results else [out]
 

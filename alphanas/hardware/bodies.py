@@ -18,9 +18,7 @@ ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
 }
 
 
-def emit(
-    plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int
-) -> Emitted:
+def emit(plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int) -> Emitted:
     """The kernel's function for vectors of so many lanes. Raises NotLowerable where a step has no rule."""
     if kernel.anchor is not None:
         return ANCHORS[kernel.anchor.primitive](Emitter(plan, producers, storages, kernel, lanes), kernel.anchor)

@@ -205,5 +205,3 @@ RULES: Mapping[str, Rule] = {
     **{f"reduce_window_{kind}": _windows(kind) for kind in ("sum", "max", "min")},
     **{f"reduce_{kind}": _reduction(kind) for kind in ("sum", "max", "min", "prod", "and", "or")},
 }
-
-

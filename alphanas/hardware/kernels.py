@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from alphanas.hardware.program import Flat, Step
 
 ANCHORS = frozenset({"contract", "convolve", "window", "reduce"})
-LAYOUT = frozenset(
-    {"reshape", "transpose", "broadcast_in_dim", "slice", "pad", "concatenate", "rev", "iota", "tile"}
-)
+LAYOUT = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "pad", "concatenate", "rev", "iota", "tile"})
 COSTS: Mapping[str, int] = {
     **dict.fromkeys(("exp", "exp2", "expm1", "log", "log1p", "pow", "tanh", "logistic", "erf", "erfc", "sin", "cos"), 10),
     **dict.fromkeys(("div", "sqrt", "rsqrt", "rem", "cbrt"), 4),
@@ -100,9 +98,7 @@ def _single_exit(flat: Flat, group: list[int], readers: Mapping[int, list[Step]]
     return not any(leaves)
 
 
-def _kept(
-    flat: Flat, readers: Mapping[int, list[Step]], anchors: Mapping[int, Step], extra: frozenset[int]
-) -> set[int]:
+def _kept(flat: Flat, readers: Mapping[int, list[Step]], anchors: Mapping[int, Step], extra: frozenset[int]) -> set[int]:
     """The values that are stored without being an anchor's: outputs, and what is too costly to compute twice."""
     inner = _inner(flat, anchors)
     kept = {slot for slot in flat.outputs if slot not in anchors} | (extra - set(anchors) - set(inner))

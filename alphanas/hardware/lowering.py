@@ -131,9 +131,7 @@ def _filled(array: np.ndarray, width: int) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else np.ascontiguousarray(array)
 
 
-def _result(
-    builder: Any, lowered: Lowered, slot: int, values: Mapping[int, Any], constants: dict[Argument, Any]
-) -> Any:
+def _result(builder: Any, lowered: Lowered, slot: int, values: Mapping[int, Any], constants: dict[Argument, Any]) -> Any:
     """An output in the shape that the caller expects: a filled value is cut."""
     kind = lowered.flat.types[slot]
     value = _operand(lowered, Argument(slot), values, constants)

@@ -128,4 +128,3 @@ class InProcessRunner(PyRunner):
         number = settled_number(first, TRIAL_S)
         timer = compiled.time_evaluator("main", device, number=number, repeat=REPEATS)
         return LocalRunnerFuture([float(seconds) for seconds in timer(*arrays).results], None)
-

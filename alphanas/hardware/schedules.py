@@ -271,4 +271,3 @@ SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "rows": _rows,
     "map": _map,
 }
-

@@ -187,9 +187,7 @@ def _canonical_factors(factors: tuple[Factor, ...], sizes: tuple[int, ...]) -> t
     return offset, tuple(sorted(result, key=lambda factor: factor[1:]))
 
 
-def _canonical_guards(
-    guards: tuple[tuple[int, int, int], ...], sizes: tuple[int, ...]
-) -> tuple[tuple[int, int, int], ...] | None:
+def _canonical_guards(guards: tuple[tuple[int, int, int], ...], sizes: tuple[int, ...]) -> tuple[tuple[int, int, int], ...] | None:
     """One guard an axis, none that always holds; None if the guards exclude every index."""
     ranges: dict[int, tuple[int, int]] = {}
     for axis, first, end in guards:
@@ -197,9 +195,7 @@ def _canonical_guards(
         ranges[axis] = max(before[0], first), min(before[1], end)
     if any(first >= end for first, end in ranges.values()):
         return None
-    return tuple(
-        sorted((axis, first, end) for axis, (first, end) in ranges.items() if (first, end) != (0, sizes[axis]))
-    )
+    return tuple(sorted((axis, first, end) for axis, (first, end) in ranges.items() if (first, end) != (0, sizes[axis])))
 
 
 @lru_cache(maxsize=1 << 16)

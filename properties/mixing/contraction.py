@@ -51,9 +51,7 @@ def _result_axis(context: Context, side: int, axis: int, contracted: Any, batche
     if axis in batches[side]:
         return tuple(batches[side]).index(axis)
     shapes = [type_.shape for type_ in context.equation.input_types]
-    free = [
-        [k for k in range(len(shapes[s])) if k not in contracted[s] and k not in batches[s]] for s in (0, 1)
-    ]
+    free = [[k for k in range(len(shapes[s])) if k not in contracted[s] and k not in batches[s]] for s in (0, 1)]
     return len(batches[0]) + (len(free[0]) if side else 0) + free[side].index(axis)
 
 
@@ -84,7 +82,22 @@ def solves_triangular(context: Context, operand: int, output: int) -> Mixing | N
 
 RULES: Rules = (
     rule(contracts, "dot_general")
-    | rule(mixes_matrix_or_vector, "cholesky", "eig", "eigh", "lu", "qr", "geqrf", "geqp3", "householder_product", "schur", "svd",
-           "tridiagonal", "hessenberg", "ormqr", "lu_pivots_to_permutation")
+    | rule(
+        mixes_matrix_or_vector,
+        "cholesky",
+        "eig",
+        "eigh",
+        "lu",
+        "qr",
+        "geqrf",
+        "geqp3",
+        "householder_product",
+        "schur",
+        "svd",
+        "tridiagonal",
+        "hessenberg",
+        "ormqr",
+        "lu_pivots_to_permutation",
+    )
     | rule(solves_triangular, "triangular_solve")
 )

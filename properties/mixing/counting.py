@@ -175,4 +175,3 @@ def _bounds(terms: tuple[Term, ...], size: int, sizes: tuple[int, ...]) -> tuple
 def _span(factor: Factor, sizes: tuple[int, ...]) -> int:
     low, high = digit_range(factor, sizes[factor.axis])
     return min(high - low + 1, sizes[factor.axis])
-

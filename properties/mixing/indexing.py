@@ -33,9 +33,7 @@ def cuts_at_start(context: Context, operand: int, output: int) -> Mixing | None:
     if operand > 0:
         return _scalar_to(after)
     starts = _starts(context, 1, after, before)
-    axes = tuple(
-        [(whole(before[axis]),) if start is None else (at(axis, start),) for axis, start in enumerate(starts)]
-    )
+    axes = tuple([(whole(before[axis]),) if start is None else (at(axis, start),) for axis, start in enumerate(starts)])
     return mixing(before, after, axes)
 
 
@@ -102,9 +100,7 @@ def gathers(context: Context, operand: int, output: int) -> Mixing | None:
     return mixing(before, after, tuple(terms))
 
 
-def _indexed(
-    context: Context, column: int, size: int, width: int, place: int | None, batch_places: list[int]
-) -> Term:
+def _indexed(context: Context, column: int, size: int, width: int, place: int | None, batch_places: list[int]) -> Term:
     """The positions that known indices select on one axis, if they lie in arithmetic progression along one batch axis."""
     values = context.constant(1)
     if values is None or not values.size:
@@ -181,6 +177,18 @@ RULES: Rules = (
     rule(cuts_at_start, "dynamic_slice")
     | rule(writes_at_start, "dynamic_update_slice")
     | rule(gathers, "gather")
-    | rule(scatters, "scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul",
-           "scatter-min", "scatter_min", "scatter-max", "scatter_max")
+    | rule(
+        scatters,
+        "scatter",
+        "scatter-add",
+        "scatter_add",
+        "scatter-sub",
+        "scatter_sub",
+        "scatter-mul",
+        "scatter_mul",
+        "scatter-min",
+        "scatter_min",
+        "scatter-max",
+        "scatter_max",
+    )
 )

@@ -95,9 +95,7 @@ class Mixing:
 
     def depends_on(self, index: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """For one output element the positions it can depend on, as a boolean array for each input axis."""
-        return tuple(
-            [_positions(terms, size, index) for terms, size in zip(self.axes, self.input, strict=True)]
-        )
+        return tuple([_positions(terms, size, index) for terms, size in zip(self.axes, self.input, strict=True)])
 
     def __repr__(self) -> str:
         return f"Mixing({self.input} -> {self.output}, {self.matrix.tolist()})"
@@ -182,4 +180,3 @@ def _positions(terms: tuple[Term, ...], size: int, index: tuple[int, ...]) -> np
         positions = base + window_values(term.windows)
         found[positions[(positions >= 0) & (positions < size)]] = True
     return found
-

@@ -73,8 +73,19 @@ def transforms_last_axes(context: Context, operand: int, output: int) -> Mixing 
 
 
 RULES: Rules = (
-    rule(reduces_axes, "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
-         "argmin", "reduce")
+    rule(
+        reduces_axes,
+        "reduce_sum",
+        "reduce_max",
+        "reduce_min",
+        "reduce_prod",
+        "reduce_and",
+        "reduce_or",
+        "reduce_xor",
+        "argmax",
+        "argmin",
+        "reduce",
+    )
     | rule(accumulates, "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
     | rule(orders_axis, "sort", "top_k", "approx_top_k")
     | rule(transforms_last_axes, "fft")

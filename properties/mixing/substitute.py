@@ -233,9 +233,7 @@ def substituted(
     return simplified(tuple(results), size, sizes)
 
 
-def _substitute(
-    term: Term, positions: dict[int, Term], middle: tuple[int, ...], sizes: tuple[int, ...]
-) -> Term | None:
+def _substitute(term: Term, positions: dict[int, Term], middle: tuple[int, ...], sizes: tuple[int, ...]) -> Term | None:
     guards: list[tuple[int, int, int]] = []
     ranges = {axis: (first, end) for axis, first, end in term.guards}
     for axis, position in list(positions.items()):

@@ -29,9 +29,7 @@ from tests.properties.compositions import build, choices
 from tests.properties.oracle import Program, claim
 
 LAWS = settings(max_examples=25, deadline=None, derandomize=True)
-SOME = [
-    [(k, 0, 0), (90, 1, 0), (k + 7, 1, 1), (3 * k % 35, 0, 0)] for k in range(35)
-]  # every step once or more, with a branch
+SOME = [[(k, 0, 0), (90, 1, 0), (k + 7, 1, 1), (3 * k % 35, 0, 0)] for k in range(35)]  # every step once or more, with a branch
 
 
 @pytest.fixture(scope="module")

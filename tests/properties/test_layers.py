@@ -48,9 +48,10 @@ def test_linen_layers(layer: nn.Module, x: Any, options: dict[str, Any]) -> None
     variables = jax.eval_shape(lambda v: layer.init({"params": key, "dropout": key}, v, **options), x)
     inference = properties.infer(lambda p, v: layer.apply(p, v, rngs={"dropout": key}, **options), x, params=variables)
     assert inference.unknown == ()
-    assert inference.shape[0].shape == jax.eval_shape(
-        lambda p, v: layer.apply(p, v, rngs={"dropout": key}, **options), variables, x
-    ).shape
+    assert (
+        inference.shape[0].shape
+        == jax.eval_shape(lambda p, v: layer.apply(p, v, rngs={"dropout": key}, **options), variables, x).shape
+    )
     assert inference.capacity.bounded
 
 

@@ -37,9 +37,7 @@ def convolution(channels: int, features: int, *, kernel: int = 3, groups: int = 
     weight = array(kernel, kernel, channels // groups, features)
     options = {"window_strides": (1, 1), "padding": "SAME", **options}
     numbers = ("NHWC", "HWIO", "NHWC")
-    return lambda x: jax.lax.conv_general_dilated(
-        x, weight, dimension_numbers=numbers, feature_group_count=groups, **options
-    )
+    return lambda x: jax.lax.conv_general_dilated(x, weight, dimension_numbers=numbers, feature_group_count=groups, **options)
 
 
 def residual_block(x: Any) -> Any:
@@ -113,9 +111,7 @@ def windows(x: Any) -> Any:
     """Pools of all kinds. x: 2×9×8×20."""
     small = -jax.lax.reduce_window(x, np.inf, jax.lax.min, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     total = jax.lax.reduce_window(x * 2, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME") / 9
-    spread = jax.lax.reduce_window(
-        x, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 2, 1)
-    )
+    spread = jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 2, 1))
     return small, total, spread
 
 
