@@ -12,6 +12,7 @@ from typing import Any
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
+from alphanas.errors import UserError
 from alphanas.execution import LocalPool
 from alphanas.study import Candidate, Study, write_atomic
 
@@ -48,7 +49,10 @@ def finish(run: Run) -> None:
 
 
 def write_best(run: Run, best: Candidate) -> None:
-    """The folder `best/`: readable source, weights and graph, each checked against the graph before it counts as written."""
+    """The folder `best/`: readable source, weights and graph, each checked against the graph before it counts as written.
+
+    A form that cannot hold the model (source of a node that was not understood) is left out, with the reason on record.
+    """
     from alphanas.export import export
     from alphanas.models import weights as files
 
@@ -59,8 +63,12 @@ def write_best(run: Run, best: Candidate) -> None:
     variables = files.load(weights, graph)
     folder = run.recorder.folder / "best"
     for form in ("flax", "graph"):
-        export(graph, variables, form, folder)
-    if best.artifact("model.py") is None:
+        try:
+            export(graph, variables, form, folder)
+        except UserError as error:
+            run.recorder.decide("not_exported", {"candidate": best.id, "format": form, "why": str(error)})
+            run.progress.note(f"best/ is without its {form} form: {error}")
+    if best.artifact("model.py") is None and (folder / "model.py").is_file():
         run.recorder.artifact(best.id, "model.py", (folder / "model.py").read_bytes())
 
 

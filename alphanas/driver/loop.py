@@ -10,6 +10,7 @@ import numpy as np
 from alphanas.driver import stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
+from alphanas.errors import FAILED, UserError
 from alphanas.models import weights
 from alphanas.models.lifting import Lifted
 from alphanas.scoring.reject import ScoreFilter
@@ -33,6 +34,7 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
         _record_seed(run, seed)
     if not run_flows(run.pool, iter([_judge_seed(run)]), out_of_time=lambda: run.time_left < 0, on_change=run.tell):
         return
+    _require_trained(run)
     run.stage = "searching"
     while not run.searching_is_over() and not _enough(run) and not _exhausted(run):
         finished = run.recorder.study.decisions("generation")
@@ -55,6 +57,17 @@ def _record_seed(run: Run, seed: Lifted) -> None:
         artifacts = {"weights/initial": path}
     origin = {"kind": "seed", "model": run.config.model, "ops": seed.report.ops, "opaque": seed.report.opaque}
     run.recorder.candidate(SEED, graph_json=seed.graph.to_json(), graph_hash=seed.graph.hash, proposal=origin, artifacts=artifacts)
+
+
+def _require_trained(run: Run) -> None:
+    """A seed model that does not train leaves nothing to compare with."""
+    outcome = run.recorder.find(SEED, "short")
+    if outcome is None or outcome.ok:
+        return
+    run.recorder.finish("failed")
+    saw = f"its short training failed: {outcome.cause}" + (f", {outcome.message.splitlines()[0]}" if outcome.message else "")
+    remedy = "try a smaller training.learning_rate, or another model" if outcome.cause == "diverged" else "mend that first"
+    raise UserError(f"model {run.config.model}", saw=saw, remedy=remedy, exit_code=FAILED, cause="seed_failed")
 
 
 def _judge_seed(run: Run) -> Flow:

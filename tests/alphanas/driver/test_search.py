@@ -103,3 +103,40 @@ def test_killed_at_any_instant_a_search_goes_on_to_the_same_end(finished: Study,
 def test_a_second_search_into_the_same_folder_is_refused(finished: Study) -> None:
     with pytest.raises(UserError, match="resume"):
         search(Config.from_mapping(TINY), out=finished.folder)
+
+
+LIFTED = """
+import jax.numpy as jnp
+import numpy as np
+
+def factory():
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((64, 32)).astype("float32") / 8, "b": rng.standard_normal((32, 10)).astype("float32") / 6}
+    def forward(weights, x):
+        hidden = jnp.sort(x.reshape(x.shape[0], -1) @ weights["a"], axis=-1)
+        return hidden @ weights["b"]
+    return forward, weights
+"""
+
+
+def test_a_model_with_a_piece_that_is_not_understood_is_searched_and_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(LIFTED)
+    config = Config.from_mapping(
+        {**TINY, "model": f"{tmp_path / 'model.py'}:factory", "search": {"generation": 2, "max_candidates": 2}}
+    )
+    study = search(config, out=tmp_path / "run")
+    assert study.status() == "done"
+    opaque = study.seed().proposal["opaque"]
+    assert opaque and all(opaque.values())
+    assert set(opaque) <= set(study.best().graph().by_name)
+    assert (study.folder / "best" / "graph.json").is_file()
+    assert study.decisions("not_exported")[-1].payload["format"] == "flax"
+
+
+def test_a_seed_that_does_not_train_is_one_clear_error(tmp_path: Path) -> None:
+    config = Config.from_mapping(
+        {**TINY, "training": {"short_epochs": 1, "epochs": 1, "learning_rate": 99.0, "optimizer": "sgd", "clip_norm": 0}}
+    )
+    with pytest.raises(UserError, match="short training failed: diverged"):
+        search(config, out=tmp_path / "run")
+    assert alphanas.open_study(tmp_path / "run").status() == "failed"
