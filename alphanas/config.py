@@ -136,6 +136,9 @@ class Training:
     clip_norm: float = option(1.0, Number(0.0), "largest norm of the gradient; 0: not clipped")
     batch_size: int = option(64, POSITIVE, "pictures in a step")
     short_epochs: int = option(5, POSITIVE, "epochs of the short training that ranks candidates")
+    seed_epochs: int = option(
+        0, COUNT, "epochs of the seed's first training, whose weights its children start from; 0: as short_epochs"
+    )
     epochs: int = option(30, POSITIVE, "epochs of the full training of seed and finalists")
     augment: str = option("none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right")
     inherit: bool = option(True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged")

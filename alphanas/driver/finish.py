@@ -16,12 +16,12 @@ from alphanas.errors import UserError
 from alphanas.execution import LocalPool
 from alphanas.study import Candidate, Study, write_atomic
 
-MEASURE_SHARE = 0.15
-"""Share of the time limit that full training leaves for measuring latency."""
+MEASURE_SHARE, MEASURE_S = 0.15, 60.0
+"""Share of the time limit that full training leaves for measuring latency, and the seconds that are enough."""
 COMPILE_S = 3.0
 """Seconds that a training is taken to need beside its epochs."""
-EXPORT_SHARE = 0.03
-"""Share of the time limit that everything before leaves for exports and the report."""
+EXPORT_SHARE, EXPORT_S = 0.03, 15.0
+"""Share of the time limit that everything before leaves for exports and the report, and the seconds that are enough."""
 
 
 def finish(run: Run) -> None:
@@ -144,7 +144,7 @@ def _affordable(run: Run) -> int:
     if not per_epoch:
         return run.config.finish.finalists
     one = (per_epoch * run.config.training.epochs + COMPILE_S) * run.config.finish.seeds
-    time_left = run.time_left - _reserve(run) * run.config.time_limit
+    time_left = run.time_left - _reserve(run)
     return max(1, int(2 * (0.9 * time_left * run.config.workers / one - 1)))
 
 
@@ -180,12 +180,23 @@ def _accuracies(candidate: Candidate) -> dict[str, float]:
     return {outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok}
 
 
-def _run(run: Run, flows: Iterator[Flow], *, reserve: float = EXPORT_SHARE) -> None:
-    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < run.config.time_limit * reserve, on_change=run.tell)
+def _run(run: Run, flows: Iterator[Flow], *, reserve: float | None = None) -> None:
+    reserve = _export_time(run) if reserve is None else reserve
+    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < reserve, on_change=run.tell)
 
 
 def _reserve(run: Run) -> float:
-    return EXPORT_SHARE + (MEASURE_SHARE if run.config.hardware.backends else 0.0)
+    return _export_time(run) + _measure_time(run)
+
+
+def _export_time(run: Run) -> float:
+    return min(EXPORT_SHARE * run.config.time_limit, EXPORT_S)
+
+
+def _measure_time(run: Run) -> float:
+    """Seconds for measuring on all back ends."""
+    backends = len(run.config.hardware.backends)
+    return min(MEASURE_SHARE * run.config.time_limit, MEASURE_S * backends) if backends else 0.0
 
 
 def _full(run: Run, candidate: Candidate, seed: int) -> Flow:
@@ -200,6 +211,6 @@ def _tests(run: Run, candidate: Candidate) -> Flow:
 
 def _measure(run: Run, candidates: Sequence[Candidate]) -> Flow:
     """One after the other: two measurements at once would measure each other."""
+    share = 0.5 / max(1, len(candidates) * len(run.config.hardware.backends))
     for backend in run.config.hardware.backends:
-        share = MEASURE_SHARE / 2 / len(run.config.hardware.backends) / max(1, len(candidates))
-        yield from stages.measure(run, candidates, backend, knob_seconds=share * run.config.time_limit)
+        yield from stages.measure(run, candidates, backend, knob_seconds=share * _measure_time(run))

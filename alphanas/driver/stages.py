@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alphanas.driver.flows import Flow, Task
-from alphanas.driver.run import Run
+from alphanas.driver.run import SEED, Run
 from alphanas.execution import Failed, Result
 from alphanas.study import Candidate, Outcome
 
@@ -58,13 +58,11 @@ def score(run: Run, candidate: Candidate) -> Stage:
 
 
 def short(run: Run, candidate: Candidate, parent: Candidate | None) -> Stage:
-    """A short training that starts from the parent's weights, evaluated on the validation part."""
-    weights = parent.weights() if parent is not None and run.config.training.inherit else None
-    return (
-        yield from _train(
-            run, candidate, "short", run.config.training.short_epochs, run.recorder.study.key, inherit=weights, parent=parent
-        )
-    )
+    """A short training that starts from the parent's weights, evaluated on the validation part; the seed's may be longer."""
+    training = run.config.training
+    epochs = (training.seed_epochs if candidate.id == SEED else 0) or training.short_epochs
+    weights = parent.weights() if parent is not None and training.inherit else None
+    return (yield from _train(run, candidate, "short", epochs, run.recorder.study.key, inherit=weights, parent=parent))
 
 
 def full(run: Run, candidate: Candidate, seed: int) -> Stage:

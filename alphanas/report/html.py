@@ -142,7 +142,7 @@ def candidates(study: Study) -> str:
         dots.append(plot.Point(one.params, one.error, kind, _tip(one)))
     objectives = ", ".join(study.config.get("search", {}).get("objectives", ()))
     note = (
-        "<p>Every dot is a candidate after the short training that all have alike, with its error on the validation part. "
+        "<p>Every dot is a candidate with its error on the validation part, after a short training from its parent's weights. "
         f"The Pareto front is over {html.escape(objectives)}; the stairs join what is best in the two numbers shown.</p>"
     )
     picture = plot.pareto_plot(dots, x_name="parameters", y_name="validation error after the short training")

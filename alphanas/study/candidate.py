@@ -64,7 +64,7 @@ class Candidate:
 
     @property
     def error(self) -> float | None:
-        """1 - accuracy on the validation part after the short training, which every candidate has alike."""
+        """1 - accuracy on the validation part after the short training, which starts from the parent's weights."""
         accuracies = self.accuracies("short")
         return 1.0 - fmean(accuracies) if accuracies else None
 

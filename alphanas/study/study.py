@@ -79,7 +79,7 @@ class Study:
     def pareto(self, objectives: Sequence[str] | None = None) -> tuple[Candidate, ...]:
         """Candidates that no other beats, by the config's objectives; those for which all of them are known.
 
-        The error is that of the short training, which all candidates have alike.
+        The error is that of the short training, which starts from the parent's weights.
         """
         names = tuple(objectives or self._option("search", "objectives", ("error", "params", "macs")))
         points = [(one, [one.objective(name) for name in names]) for one in self.candidates()]
