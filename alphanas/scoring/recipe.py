@@ -14,7 +14,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "constant")
 
 # Keys of the configuration's training table that say when and how often to train, not how.
-_ABOUT_THE_SEARCH = frozenset({"short_epochs", "inherit", "time_limit"})
+_ABOUT_THE_SEARCH = frozenset({"short_epochs", "seed_epochs", "inherit", "time_limit"})
 
 
 @dataclass(frozen=True, kw_only=True)
