@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -90,21 +91,27 @@ class Point:
     params: int
 
 
-def choose_finalists(seed: Point, front: Sequence[Point], *, count: int, slack: float) -> list[int]:
-    """Up to `count` ids of a Pareto front, spread over the sizes of those whose error is at most the seed's plus `slack`.
+def choose_finalists(seed: Point, trained: Sequence[Point], *, count: int, slack: float) -> list[int]:
+    """Up to `count` ids, smaller models first: of those that err at most `slack` more than the seed, the most accurate of each size.
 
-    Where none comes so near, the most accurate ones. Smaller models come first. One alone is the smallest that errs no more than
-    the seed.
+    Sizes are `count` bands of equal ratio from the smallest such model to the seed; where some are empty, the most accurate others
+    fill up. Where none comes so near, the most accurate of all. A front would not do: errors after a short training are noisy, and
+    one lucky small model dominates all that are larger.
     """
-    near = [point for point in front if point.error <= seed.error + slack + 1e-9 and point.params < seed.params]
+
+    def accurate(points: Iterable[Point]) -> list[Point]:
+        return sorted(points, key=lambda point: (point.error, point.params, point.id))
+
+    near = accurate(point for point in trained if point.error <= seed.error + slack + 1e-9 and point.params < seed.params)
     if not near:
-        return [point.id for point in sorted(front, key=lambda point: (point.error, point.params, point.id))[:count]]
-    ranked = sorted(near, key=lambda point: (point.params, point.error, point.id))
-    if len(ranked) <= count:
-        return [point.id for point in ranked]
-    if count == 1:
-        return [next((point.id for point in ranked if point.error <= seed.error), ranked[-1].id)]
-    return [ranked[round(index * (len(ranked) - 1) / (count - 1))].id for index in range(count)]
+        return [point.id for point in accurate(trained)[:count]]
+    smallest = min(point.params for point in near)
+    bands: dict[int, Point] = {}
+    for point in near:
+        bands.setdefault(int(count * math.log(point.params / smallest) / math.log(seed.params / smallest)), point)
+    chosen = accurate(bands.values())
+    chosen += [point for point in near if point not in chosen]
+    return [point.id for point in sorted(chosen[:count], key=lambda point: (point.params, point.error, point.id))]
 
 
 def point(candidate: Candidate) -> Point | None:
@@ -123,9 +130,9 @@ def _finalists(run: Run) -> list[Candidate]:
     seed = point(study.seed())
     if seed is None:
         return []
-    front = [found for candidate in study.pareto() if candidate.id != SEED and (found := point(candidate)) is not None]
+    trained = [found for candidate in study.candidates() if candidate.id != SEED and (found := point(candidate)) is not None]
     count = min(run.config.finish.finalists, _affordable(run))
-    ids = choose_finalists(seed, front, count=count, slack=_slack(run, seed))
+    ids = choose_finalists(seed, trained, count=count, slack=_slack(run, seed))
     run.recorder.decide("finalists", {"ids": ids})
     return [study.candidate(number) for number in ids]
 
