@@ -92,7 +92,7 @@ class Point:
 
 
 def choose_finalists(seed: Point, trained: Sequence[Point], *, count: int, slack: float) -> list[int]:
-    """Up to `count` ids, smaller models first: of those that err at most `slack` more than the seed, the most accurate of each size.
+    """Up to `count` ids, smaller first: the most accurate of each size, of those that err at most `slack` more than the seed.
 
     Sizes are `count` bands of equal ratio from the smallest such model to the seed; where some are empty, the most accurate others
     fill up. Where none comes so near, the most accurate of all. A front would not do: errors after a short training are noisy, and
