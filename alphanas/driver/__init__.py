@@ -4,7 +4,8 @@
     study = resume("runs/digits", progress=…)
 
 Both may be killed at any instant; `resume` loses nothing that was finished and does nothing twice. With equal seeds, the same
-candidates are proposed whatever the number of workers, and across a resume: a generation sees finished generations only.
+candidates are proposed whatever the number of workers, and across a resume: a generation sees finished generations only. The
+exception is a synthesis that runs into `synthesis.time_limit`, which hangs on the clock.
 """
 
 from __future__ import annotations
