@@ -163,9 +163,6 @@ def _slack(run: Run, seed: Point) -> float:
 
 def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
     """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with."""
-    decided = _decided(run.recorder.study, "best", since="finalists")
-    if decided is not None:
-        return run.recorder.study.candidate(int(decided["candidate"]))
     seed = run.recorder.study.seed()
     bar = _accuracies(seed)
     able = []
@@ -179,7 +176,9 @@ def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
     good = [candidate for candidate, difference in able if difference >= -run.config.finish.tolerance]
     best = min(good, key=lambda one: (one.params or 0, one.id)) if good else seed
     payload = {"candidate": best.id, "differences": {str(candidate.id): difference for candidate, difference in able}}
-    run.recorder.decide("best", payload)
+    before = run.recorder.study.decisions("best")
+    if not before or dict(before[-1].payload) != payload:
+        run.recorder.decide("best", payload)
     return best
 
 
