@@ -40,7 +40,8 @@ def run(config: str, strategy: str, folder: Path, overrides: list[str]) -> dict[
     """What one strategy reached, from its summary.json, with the time and memory that it took."""
     settings = ["--set", f'search.strategy="{strategy}"', *overrides]
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "alphanas", "search", config, "--out", str(folder), "--quiet", *settings])
+    command = [sys.executable, "-m", "alphanas", "search", config, "--out", str(folder), "--quiet", *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, resident(process.pid))
