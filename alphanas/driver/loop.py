@@ -36,7 +36,7 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
         return
     _require_trained(run)
     run.stage = "searching"
-    while not run.searching_is_over() and not _enough(run) and not _exhausted(run):
+    while not run.searching_is_over() and (_begun(run) or not (_enough(run) or _exhausted(run))):
         finished = run.recorder.study.decisions("generation")
         number = len(finished) + 1
         first = 1 + max((candidate for decision in finished for candidate in decision.payload["ids"]), default=SEED)
@@ -74,6 +74,12 @@ def _judge_seed(run: Run) -> Flow:
     seed = run.recorder.study.seed()
     stages.cost(run, seed)
     yield from stages.short(run, seed, seed if seed.weights() is not None else None)
+
+
+def _begun(run: Run) -> bool:
+    """Whether an interruption left a generation half judged: it is finished first, however many candidates there are."""
+    number = len(run.recorder.study.decisions("generation")) + 1
+    return any(candidate.generation == number for candidate in run.recorder.study.candidates())
 
 
 def _enough(run: Run) -> bool:
