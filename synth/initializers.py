@@ -44,4 +44,4 @@ def initialize(weight: Weight, key: jax.Array, name: str) -> np.ndarray:
     """
     words = np.asarray(jax.random.key_data(key)).astype(np.uint32).ravel().tolist()
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
-    return INITIALIZERS[weight.initializer](rng, weight).astype(weight.dtype)
+    return (INITIALIZERS[weight.initializer](rng, weight) * weight.gain).astype(weight.dtype)

@@ -55,12 +55,13 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """An array that an op owns: its shape, its initialiser (a name in `synth.initializers`) and the fan-in that scales it."""
+    """An array that an op owns: its shape, its initialiser (a name in `synth.initializers`), the fan-in that scales it, and a factor."""
 
     shape: tuple[int, ...]
     initializer: str = "he_normal"
     fan_in: int = 1
     dtype: str = "float32"
+    gain: float = 1.0
 
 
 def size() -> Any:

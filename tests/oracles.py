@@ -37,8 +37,8 @@ def convolve(x: np.ndarray, kernel: np.ndarray, *, stride: int, dilation: int, g
     return out
 
 
-def pool(x: np.ndarray, *, window: int, stride: int, padding: str, largest: bool) -> np.ndarray:
-    """Max pooling, or average pooling that counts padding as zeros."""
+def pool(x: np.ndarray, *, window: int, stride: int, padding: str, largest: bool, counted: bool = True) -> np.ndarray:
+    """Max pooling, or average pooling that counts padding as zeros or, not `counted`, leaves it out."""
     rank = x.ndim - 2
     pads = [same_pads(n, window, stride) if padding == "SAME" else (0, 0) for n in x.shape[1:-1]]
     padded = np.pad(x.astype(np.float64), [(0, 0), *pads, (0, 0)], constant_values=-np.inf if largest else 0.0)
@@ -48,7 +48,8 @@ def pool(x: np.ndarray, *, window: int, stride: int, padding: str, largest: bool
         spans = tuple(slice(p * stride, p * stride + window) for p in place)
         piece = padded[(slice(None), *spans)]
         axes = tuple(range(1, rank + 1))
-        out[(slice(None), *place)] = piece.max(axes) if largest else piece.sum(axes) / window**rank
+        inside = np.pad(np.ones(x.shape[1:-1]), pads)[spans].sum()
+        out[(slice(None), *place)] = piece.max(axes) if largest else piece.sum(axes) / (window**rank if counted else inside)
     return out
 
 

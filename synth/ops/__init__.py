@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from synth.op import Op
-from synth.ops.activation import Dropout, Gelu, Relu, Scale, Sigmoid, Silu, Softmax, SquaredRelu
-from synth.ops.attention import MultiHeadAttention, PositionEmbedding
+from synth.ops.activation import (
+    Dropout,
+    Gelu,
+    HardSigmoid,
+    HardSilu,
+    Relu,
+    Relu6,
+    Scale,
+    Sigmoid,
+    Silu,
+    Softmax,
+    SquaredRelu,
+    StochasticDepth,
+)
+from synth.ops.attention import ClassToken, MultiHeadAttention, PositionEmbedding
 from synth.ops.convolution import Conv, DepthwiseConv
 from synth.ops.dense import Dense
-from synth.ops.layout import Flatten, Reshape, Transpose
+from synth.ops.layout import Flatten, Reshape, Select, Transpose, Zero
 from synth.ops.merge import Add, Concatenate, Multiply
 from synth.ops.normalization import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from synth.ops.opaque import Opaque
@@ -30,10 +43,10 @@ OPS: Vocabulary = vocabulary(
     *(Conv, DepthwiseConv),
     *(Dense,),
     *(BatchNorm, LayerNorm, RmsNorm, GroupNorm),
-    *(Relu, Gelu, Silu, Sigmoid, SquaredRelu, Softmax, Scale, Dropout),
+    *(Relu, Relu6, Gelu, Silu, HardSilu, Sigmoid, HardSigmoid, SquaredRelu, Softmax, Scale, Dropout, StochasticDepth),
     *(AvgPool, MaxPool, GlobalAvgPool),
     *(Add, Multiply, Concatenate),
-    *(MultiHeadAttention, PositionEmbedding),
-    *(Flatten, Reshape, Transpose),
+    *(MultiHeadAttention, PositionEmbedding, ClassToken),
+    *(Flatten, Reshape, Transpose, Select, Zero),
     *(Opaque,),
 )

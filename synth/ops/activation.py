@@ -26,6 +26,16 @@ class Relu(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relu6(Op):
+    """The positive part, capped at 6 (Howard et al., 2017, MobileNet)."""
+
+    taste = 0.1
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.relu6(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gelu(Op):
     """The Gaussian error linear unit, exact or in its tanh approximation (Hendrycks and Gimpel, 2016)."""
 
@@ -48,6 +58,16 @@ class Silu(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HardSilu(Op):
+    """x times its hard sigmoid, also called hard swish (Howard et al., 2019, MobileNetV3)."""
+
+    taste = 0.1
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.hard_silu(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sigmoid(Op):
     """The logistic function."""
 
@@ -55,6 +75,16 @@ class Sigmoid(Op):
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardSigmoid(Op):
+    """The logistic function in three straight pieces: relu6(x + 3) / 6."""
+
+    taste = 0.01
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jax.nn.hard_sigmoid(inputs[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +109,17 @@ class Softmax(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Op):
-    """Multiplication of every feature by a learned number, as LayerScale does (Touvron et al., 2021)."""
+    """Multiplication of every feature by a learned number, `initial` at the start: LayerScale (Touvron et al., 2021)."""
 
     taste = 0.05
 
     initial: float = 1.0
 
     def weights(self, *inputs: Value) -> dict[str, Weight]:
-        return {"scale": Weight((inputs[0].channels,), "ones")}
+        return {"scale": Weight((inputs[0].channels,), "ones", gain=self.initial)}
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
-        return inputs[0] * (weights["scale"] * self.initial)
+        return inputs[0] * weights["scale"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,4 +136,21 @@ class Dropout(ModalOp):
     def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         (x,) = inputs
         keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
+        return jnp.where(keep, x / (1.0 - self.rate), 0.0), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticDepth(ModalOp):
+    """Zeroes whole examples at a rate in training and rescales the rest (Huang et al., 2016); the identity in inference."""
+
+    taste = 0.0
+
+    rate: float = 0.1
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0]
+
+    def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        (x,) = inputs
+        keep = jax.random.bernoulli(key, 1.0 - self.rate, (x.shape[0], *(1,) * (x.ndim - 1)))
         return jnp.where(keep, x / (1.0 - self.rate), 0.0), {}

@@ -67,3 +67,23 @@ class PositionEmbedding(Op):
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return inputs[0] + weights["embedding"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassToken(Op):
+    """Learned vectors in front of the positions, zeros at the start (Dosovitskiy et al., 2021); several serve as registers."""
+
+    taste = 0.0
+
+    tokens: int = 1
+
+    def check(self, *inputs: Value) -> None:
+        if len(inputs[0].shape) != 3:
+            raise ShapeMismatch(f"{self} wants batch, positions and features; got {inputs[0]}")
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        return {"token": Weight((self.tokens, inputs[0].channels), "zeros")}
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        return jnp.concatenate([jnp.broadcast_to(weights["token"], (x.shape[0], *weights["token"].shape)), x], axis=1)

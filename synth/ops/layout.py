@@ -56,3 +56,35 @@ class Transpose(Op):
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jnp.transpose(inputs[0], (0, *self.order))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(Op):
+    """One position along an axis, which is dropped: the class token of a transformer, or the last state of a sequence."""
+
+    taste = 0.0
+
+    index: int = 0
+    axis: int = 1
+
+    def check(self, *inputs: Value) -> None:
+        (x,) = inputs
+        if not 1 <= self.axis < len(x.shape) - 1:
+            raise ShapeMismatch(f"{self} wants an axis between the batch and the features of {x}")
+        size = x.shape[self.axis] or 0
+        if not -size <= self.index < size:
+            raise ShapeMismatch(f"{self} has no position {self.index} among the {size} of axis {self.axis} of {x}")
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        return jax.lax.index_in_dim(x, self.index % x.shape[self.axis], self.axis, keepdims=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zero(Op):
+    """Zeros of its input's type: the missing edge of a cell (Dong and Yang, 2020). Nothing of the input comes through."""
+
+    taste = 0.0
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return jnp.zeros_like(inputs[0])

@@ -37,13 +37,28 @@ class _Pool(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class AvgPool(_Pool):
-    """The mean of every window; padding counts as zeros, as Flax's `avg_pool` does."""
+    """The mean of every window; padding counts as zeros, as Flax's `avg_pool` does, or with `count_padding=False` not at all."""
 
     taste = 0.3
 
+    count_padding: bool = True
+
     def _reduce(self, x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
         total = jax.lax.reduce_window(x, np.zeros((), x.dtype)[()], jax.lax.add, window, strides, self.padding)
-        return total / float(np.prod(window))
+        if self.count_padding or self.padding == "VALID":
+            return total / float(np.prod(window))
+        return total / _inside(x.shape, window, strides, self.padding).astype(x.dtype)
+
+
+def _inside(shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padding: str) -> np.ndarray:
+    """How many of the positions of each window lie on the input; sizes of one for batch and features."""
+    counts = np.ones((1,) * len(shape))
+    pads = jax.lax.padtype_to_pads(shape, window, strides, padding)
+    for axis in range(1, len(shape) - 1):
+        first = np.arange(-pads[axis][0], shape[axis] + pads[axis][1] - window[axis] + 1, strides[axis])
+        along = np.minimum(first + window[axis], shape[axis]) - np.maximum(first, 0)
+        counts = counts * along.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    return counts
 
 
 @dataclass(frozen=True, kw_only=True)

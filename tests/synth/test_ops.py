@@ -17,6 +17,7 @@ from synth.op import ModalOp, output_value
 from synth.ops import (
     AvgPool,
     BatchNorm,
+    ClassToken,
     Conv,
     Dense,
     DepthwiseConv,
@@ -26,7 +27,11 @@ from synth.ops import (
     MultiHeadAttention,
     Relu,
     Reshape,
+    Scale,
+    Select,
+    StochasticDepth,
     Transpose,
+    Zero,
 )
 from tests import oracles
 from tests.harnesses import IMAGE, OP_CASES, TOKENS, case_id
@@ -83,7 +88,7 @@ def test_training_has_finite_gradients_for_every_parameter_and_input(op: Op, sha
 
     grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], inputs)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
-    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(grads[1]))
+    assert all((float(jnp.abs(leaf).max()) > 0) != isinstance(op, Zero) for leaf in jax.tree.leaves(grads[1]))
 
 
 @cases
@@ -131,7 +136,9 @@ def test_fast_training_forms_have_the_gradients_of_the_plain_convolution(op: Any
 @pytest.mark.parametrize(("op", "shapes"), [case for case in OP_CASES if isinstance(case[0], AvgPool | MaxPool)], ids=case_id)
 def test_pools_reduce_their_windows(op: Any, shapes: Any) -> None:
     graph, variables, (x,) = example(op, shapes)
-    expected = oracles.pool(x, window=op.window, stride=op.stride, padding=op.padding, largest=isinstance(op, MaxPool))
+    counted = op.attributes().get("count_padding", True)
+    largest = isinstance(op, MaxPool)
+    expected = oracles.pool(x, window=op.window, stride=op.stride, padding=op.padding, largest=largest, counted=counted)
     np.testing.assert_allclose(graph.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -144,6 +151,9 @@ def test_attention_is_a_weighted_mean_of_values(causal: bool) -> None:
 
 CLOSED_FORMS = {
     "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "squared_relu": lambda x: np.maximum(x, 0) ** 2,
     "gelu": lambda x: 0.5 * x * (1 + special.erf(x / math.sqrt(2))),
     "silu": lambda x: x * special.expit(x),
@@ -155,6 +165,7 @@ CLOSED_FORMS = {
 @pytest.mark.parametrize("kind", CLOSED_FORMS)
 def test_activations_are_their_closed_forms(kind: str) -> None:
     graph, variables, (x,) = example(OPS[kind](), (TOKENS,))
+    x = x * 4
     np.testing.assert_allclose(graph.apply(variables, x), CLOSED_FORMS[kind](x.astype(np.float64)), rtol=1e-4, atol=1e-6)
 
 
@@ -194,6 +205,33 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate() -> None:
     assert abs(float(out.mean()) - 1) < 0.02
 
 
+def test_stochastic_depth_keeps_or_drops_whole_examples() -> None:
+    graph = single(StochasticDepth(rate=0.25), ((3, 4),))
+    out, _ = graph.apply(graph.init(jax.random.key(0)), jnp.ones((4000, 3, 4)), train=True, rng=jax.random.key(1))
+    kept = np.asarray(out).reshape(4000, -1)
+    assert np.all(kept == kept[:, :1])
+    assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
+    assert abs(float(kept.mean()) - 1) < 0.04
+
+
+@pytest.mark.parametrize("initial", [1.0, 1e-6])
+def test_a_scale_starts_at_its_initial_value_and_trains_from_there(initial: float) -> None:
+    graph, _, (x,) = example(Scale(initial=initial), (TOKENS,))
+    variables = graph.init(jax.random.key(0))
+    np.testing.assert_allclose(graph.apply(variables, x), x * initial, rtol=1e-6)
+    doubled = jax.tree.map(lambda leaf: leaf + 1, variables)
+    np.testing.assert_allclose(graph.apply(doubled, x), x * (initial + 1), rtol=1e-6)
+
+
+def test_a_class_token_stands_in_front_and_select_takes_it_out() -> None:
+    graph, variables, (x,) = example(ClassToken(tokens=2), (TOKENS,))
+    out = np.asarray(graph.apply(variables, x))
+    np.testing.assert_array_equal(out[:, 2:], x)
+    np.testing.assert_array_equal(out[1, :2], variables["params"]["op"]["token"])
+    assert not np.any(graph.init(jax.random.key(0))["params"]["op"]["token"])
+    np.testing.assert_array_equal(Select(index=-1).apply({}, jnp.asarray(out)), x[:, -1])
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "says"),
     [
@@ -206,6 +244,9 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate() -> None:
         (Reshape(shape=(5, -1)), (7,), "does not hold"),
         (Transpose(order=(1, 1)), TOKENS, "must permute"),
         (AvgPool(), (12,), "spatial axes"),
+        (Select(index=6), TOKENS, "no position 6"),
+        (Select(axis=2), TOKENS, "between the batch and the features"),
+        (ClassToken(), IMAGE, "positions and features"),
     ],
     ids=case_id,
 )

@@ -121,6 +121,24 @@ def dropout(op: activation.Dropout, inputs: tuple[Value, ...]) -> Layer:
     return Layer(CALL, Module("nnx.Dropout", (Argument("rate", op.rate, positional=True),)))
 
 
+def stochastic_depth(op: activation.StochasticDepth, inputs: tuple[Value, ...]) -> Layer:
+    """Dropout whose mask all elements of an example share."""
+    shared = tuple(range(1, len(inputs[0].shape)))
+    arguments = (Argument("rate", op.rate, positional=True), Argument("broadcast_dims", shared))
+    return Layer(CALL, Module("nnx.Dropout", arguments))
+
+
+def class_token(op: attention.ClassToken, inputs: tuple[Value, ...]) -> Layer:
+    """Learned vectors in front, a helper class."""
+    arguments = (Argument("num_features", inputs[0].channels, positional=True), Argument("tokens", op.tokens, 1))
+    return Layer(CALL, Module("ClassToken", arguments))
+
+
+def select(op: layout.Select, inputs: tuple[Value, ...]) -> Layer:
+    """One position of an axis."""
+    return Layer(f"{{0}}[{':, ' * op.axis}{op.index}]")
+
+
 def position_embedding(op: attention.PositionEmbedding, inputs: tuple[Value, ...]) -> Layer:
     """Learned positions, a helper class."""
     shape = tuple(size for size in inputs[0].shape[1:] if size is not None)
@@ -143,7 +161,8 @@ def _pool(function: str) -> Writer:
         rank = len(inputs[0].shape) - 2
         window, strides = (op.window,) * rank, (op.stride,) * rank
         padding = "" if op.padding == "VALID" else f', padding="{op.padding}"'
-        return Layer(f"{function}({{0}}, {window}, strides={strides}{padding})")
+        counted = "" if getattr(op, "count_padding", True) else ", count_include_pad=False"
+        return Layer(f"{function}({{0}}, {window}, strides={strides}{padding}{counted})")
 
     return write
 
@@ -197,13 +216,17 @@ WRITERS: Mapping[type[Op], Writer] = {
     normalization.RmsNorm: _norm("nnx.RMSNorm", exact=False),
     normalization.GroupNorm: _norm("nnx.GroupNorm", exact=True, grouped=True),
     activation.Relu: _plain("nnx.relu({0})"),
+    activation.Relu6: _plain("nnx.relu6({0})"),
     activation.Gelu: gelu,
     activation.Silu: _plain("nnx.silu({0})"),
+    activation.HardSilu: _plain("nnx.hard_silu({0})"),
     activation.Sigmoid: _plain("nnx.sigmoid({0})"),
+    activation.HardSigmoid: _plain("nnx.hard_sigmoid({0})"),
     activation.SquaredRelu: _plain("jnp.square(nnx.relu({0}))"),
     activation.Softmax: _plain("nnx.softmax({0})"),
     activation.Scale: scale,
     activation.Dropout: dropout,
+    activation.StochasticDepth: stochastic_depth,
     pooling.AvgPool: _pool("nnx.avg_pool"),
     pooling.MaxPool: _pool("nnx.max_pool"),
     pooling.GlobalAvgPool: global_avg_pool,
@@ -212,9 +235,12 @@ WRITERS: Mapping[type[Op], Writer] = {
     merge.Concatenate: concatenate,
     attention.MultiHeadAttention: multi_head_attention,
     attention.PositionEmbedding: position_embedding,
+    attention.ClassToken: class_token,
     layout.Flatten: _plain("{0}.reshape({0}.shape[0], -1)"),
     layout.Reshape: reshape,
     layout.Transpose: transpose,
+    layout.Select: select,
+    layout.Zero: _plain("jnp.zeros_like({0})"),
 }
 
 HELPERS: Mapping[str, str] = {
@@ -228,15 +254,25 @@ class PositionEmbedding(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         return x + self.embedding[...]
 ''',
+    "ClassToken": '''\
+class ClassToken(nnx.Module):
+    """Puts learned vectors in front of the positions."""
+
+    def __init__(self, num_features: int, *, tokens: int = 1, rngs: nnx.Rngs):
+        self.token = nnx.Param(jnp.zeros((tokens, num_features)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        tokens = jnp.broadcast_to(self.token[...], (x.shape[0], *self.token.shape))
+        return jnp.concatenate([tokens, x], axis=1)
+''',
     "Scale": '''\
 class Scale(nnx.Module):
     """Multiplies every feature by a learned number."""
 
     def __init__(self, num_features: int, *, initial: float = 1.0, rngs: nnx.Rngs):
-        self.scale = nnx.Param(jnp.ones(num_features))
-        self.initial = initial
+        self.scale = nnx.Param(jnp.full(num_features, initial))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x * (self.scale[...] * self.initial)
+        return x * self.scale[...]
 ''',
 }

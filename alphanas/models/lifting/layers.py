@@ -80,8 +80,11 @@ def group_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> 
 
 
 def dropout(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
-    """Dropout of single elements."""
-    return "a mask that axes share" if tuple(layer.broadcast_dims) else activation.Dropout(rate=float(layer.rate))
+    """Dropout of single elements, or of whole examples."""
+    shared = tuple(sorted(layer.broadcast_dims))
+    if shared == tuple(range(1, len(inputs[0].shape))):
+        return activation.StochasticDepth(rate=float(layer.rate))
+    return "a mask that some axes share" if shared else activation.Dropout(rate=float(layer.rate))
 
 
 def multi_head_attention(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:

@@ -17,7 +17,7 @@ import numpy as np
 from alphanas.models.lifting.flat import BATCHES, Constant, Flat, Ref, Step, flatten
 from properties.jaxpr import trace
 from synth.op import Op, Value
-from synth.ops.activation import Gelu, Relu, Sigmoid, Silu, Softmax, SquaredRelu
+from synth.ops.activation import Gelu, HardSigmoid, HardSilu, Relu, Relu6, Sigmoid, Silu, Softmax, SquaredRelu
 
 Spelling = tuple[Op, Callable[[jax.Array], jax.Array]]
 
@@ -33,6 +33,9 @@ SPELLINGS: tuple[Spelling, ...] = (
     _own(SquaredRelu()),
     (SquaredRelu(), lambda x: jax.nn.relu(x) ** 2),
     (SquaredRelu(), lambda x: jax.nn.relu(x) * jax.nn.relu(x)),
+    _own(HardSilu()),
+    _own(HardSigmoid()),
+    _own(Relu6()),
     _own(Silu()),
     _own(Gelu()),
     _own(Gelu(approximate=True)),

@@ -24,10 +24,13 @@ from synth.ops import (
     Dropout,
     Flatten,
     Gelu,
+    HardSigmoid,
+    HardSilu,
     GlobalAvgPool,
     LayerNorm,
     MaxPool,
     Relu,
+    Relu6,
     Scale,
     Sigmoid,
     Silu,
@@ -103,7 +106,7 @@ def test_fisher_is_the_slope_of_the_loss_in_the_activations() -> None:
     assert fisher(graph, variables, pictures, labels, KEY) == pytest.approx(float(wanted), rel=1e-4)
 
 
-ACTIVATIONS: tuple[Op, ...] = (Relu(), Gelu(), Silu(), Sigmoid(), SquaredRelu())
+ACTIVATIONS: tuple[Op, ...] = (Relu(), Relu6(), Gelu(), Silu(), HardSilu(), Sigmoid(), HardSigmoid(), SquaredRelu())
 OTHERS: tuple[Op, ...] = (
     Softmax(),
     Scale(),
