@@ -18,7 +18,7 @@ from synth.analysis import macs
 from synth.block import assembled
 from synth.budget import ANY, Interval
 from synth.op import Value
-from synth.problem import Cost, Problem, cost_of, macs_of, params_of
+from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
 from synth.proving import PATIENCE, Clock, answer
 from synth.questions import questions, shape_goal
@@ -56,10 +56,10 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
         opened = _opened(problem, product(here, [each for each in kept if isinstance(each, Question)], prior=False), clock)
         if opened is None:
             return True
-        bounds = [(opened.costs(limits[each][0]), limits[each][1]) for each in kept if isinstance(each, str)]
-        within = [(costs, interval.low, interval.high) for costs, interval in bounds]
+        bounds = [limits[each] for each in kept if isinstance(each, str)]
+        within = [(cost, interval.low, interval.high) for cost, interval in bounds]
         stop = min(clock.deadline, time.monotonic() + CORE_SECONDS)
-        found = opened.cheapest(np.ones(len(opened.next)), within, deadline=stop)
+        found = opened.cheapest(ops_of, within, deadline=stop)
         return next(found, None) is not None or time.monotonic() >= stop
 
     kept: list[Question | str] = [*questions(problem, goal), *limits]
@@ -105,7 +105,7 @@ def _cheapest(problem: Problem, space: Product, clock: Clock) -> Iterator[Path]:
     """The programs within the budget, in order of cost."""
     opened = _opened(problem, space, clock)
     if opened is not None:
-        for _, path in opened.cheapest(opened.costs(cost_of(problem)), _limits(problem, opened), deadline=clock.deadline):
+        for _, path in opened.cheapest(cost_of(problem), _limits(problem), deadline=clock.deadline):
             yield path
 
 
@@ -115,10 +115,10 @@ def _opened(problem: Problem, space: Product, clock: Clock) -> Product | None:
     return open_sizes(space, goal, problem.widths, clock) if problem.widths and isinstance(goal, Value) else space
 
 
-def _limits(problem: Problem, space: Product) -> list[tuple[np.ndarray, float, float]]:
+def _limits(problem: Problem) -> list[tuple[Cost, float, float]]:
     budget = problem.target.budget
-    counted = ((params_of, budget.params), (macs_of, budget.macs))
-    return [(space.costs(each), interval.low, interval.high) for each, interval in counted if interval != ANY]
+    counted: tuple[tuple[Cost, Interval], ...] = ((params_of, budget.params), (macs_of, budget.macs))
+    return [(cost, interval.low, interval.high) for cost, interval in counted if interval != ANY]
 
 
 def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: Clock) -> Iterator[Path]:
@@ -138,7 +138,8 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
     plain = solution_space(problem)
     opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None
     if opened is not None:
-        for _, path in opened.cheapest(rng.exponential(size=len(opened.next)), _limits(problem, opened), deadline=clock.deadline):
+        costs = rng.exponential(size=len(opened.spelled.next))
+        for _, path in opened.cheapest(costs, _limits(problem), deadline=clock.deadline):
             yield path
 
 

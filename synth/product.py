@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-import heapq
-import itertools
 import math
-import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from synth import taste
+from synth.automaton import DEAD, Automaton, Pairs, pairs
+from synth.cheapest import Limit, best_first
 from synth.op import Op, Value
-from synth.space import DEAD, Automaton, Frame, Question, reduce
+from synth.space import Frame, Question
 
 Cost = Callable[[Op, Value], float]
 Path = tuple[Op, ...]
+Members = tuple[tuple[np.ndarray, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +25,20 @@ class Product:
     """States of all automata together, numbered from the start (0); the edges of state s are starts[s] … starts[s + 1] - 1.
 
     Accepted are the sequences of at most `length` ops that lead to a state that accepts. `values` numbers each state's type among
-    `types`, `move` each edge's op among the `ops` of its state's type; `weight` is the prior.
+    `types`. An edge's `letter` stands for all ops that lead from its state to the same one: `members[v][k]` are the places among
+    `ops[v]` of letter k at type v. `weight` is the prior of all ops of an edge together, `likely[v]` that of each op at type v.
     """
 
     length: int
     types: tuple[Value, ...]
     ops: tuple[tuple[Op, ...], ...]
+    members: Members
+    likely: tuple[np.ndarray, ...]
     values: np.ndarray
     accepts: np.ndarray
     starts: np.ndarray
     next: np.ndarray
-    move: np.ndarray
+    letter: np.ndarray
     weight: np.ndarray
     opened: dict[Hashable, Product] = field(default_factory=dict, repr=False)
     """The same with open sizes, memoised (see `synth.sized`)."""
@@ -44,13 +47,43 @@ class Product:
         return range(self.starts[state], self.starts[state + 1])
 
     def op(self, state: int, edge: int) -> Op:
-        """The op of an edge."""
-        return self.ops[self.values[state]][self.move[edge]]
+        """The first op of an edge."""
+        value = self.values[state]
+        return self.ops[value][self.members[value][self.letter[edge]][0]]
 
     @functools.cached_property
     def sources(self) -> np.ndarray:
         """The state that each edge leaves."""
         return np.repeat(np.arange(len(self.values)), np.diff(self.starts))
+
+    @functools.cached_property
+    def alike(self) -> np.ndarray:
+        """The number of ops of each edge."""
+        counts = [np.array([len(each) for each in members], dtype=np.int64) for members in self.members]
+        first = np.concatenate([[0], np.cumsum([len(each) for each in counts])])
+        return np.concatenate([*counts, np.zeros(0, dtype=np.int64)])[first[self.values[self.sources]] + self.letter]
+
+    @functools.cached_property
+    def spelled(self) -> Product:
+        """The same with an edge for every single op."""
+        if len(self.alike) == self.alike.sum():
+            return self
+        edge = np.repeat(np.arange(len(self.next)), self.alike)
+        within = np.arange(len(edge)) - np.repeat(np.cumsum(self.alike) - self.alike, self.alike)
+        sources = self.sources[edge]
+        table = [[each.tolist() for each in members] for members in self.members]
+        values, letters = self.values[sources].tolist(), self.letter[edge].tolist()
+        op = np.array([table[v][k][n] for v, k, n in zip(values, letters, within.tolist(), strict=True)], dtype=np.int64)
+        degree = np.bincount(sources, minlength=len(self.values))
+        return replace(
+            self,
+            members=singles(self.ops),
+            starts=np.concatenate([[0], np.cumsum(degree)]),
+            next=self.next[edge],
+            letter=op,
+            weight=np.ones(len(edge)),
+            opened={},
+        )
 
     def counts(self, weighted: bool) -> tuple[np.ndarray, ...]:
         """For k = 0 … length and every state, how many accepted programs of k more ops there are (or their weights together)."""
@@ -58,7 +91,7 @@ class Product:
 
     @functools.cached_property
     def _plain_counts(self) -> tuple[np.ndarray, ...]:
-        return self._counted(np.ones(len(self.next)))
+        return self._counted(self.alike)
 
     @functools.cached_property
     def _weighted_counts(self) -> tuple[np.ndarray, ...]:
@@ -73,14 +106,14 @@ class Product:
     @property
     def feasible(self) -> bool:
         """Whether any program is accepted."""
-        return len(self.values) > 0 and any(table[0] > 0 for table in self.counts(False))
+        return len(self.values) > 0
 
     def sample(self, rng: np.random.Generator, *, weighted: bool, lengths: Sequence[float] | None = None) -> Path:
         """A random accepted program.
 
         Uniform over all of them, or by the prior's weights; `lengths`, a weight for each length from 0 on, draws the length first.
         """
-        tables = self.counts(weighted)
+        tables, weight = self.counts(weighted), self.weight if weighted else self.alike
         totals = np.array([table[0] for table in tables])
         if lengths is not None:
             totals = np.where(totals > 0, np.array(lengths, dtype=float)[: len(totals)], 0.0)
@@ -88,23 +121,23 @@ class Product:
         state, ops = 0, []
         while left:
             first, last = self.starts[state], self.starts[state + 1]
-            odds = tables[left - 1][self.next[first:last]]
-            odds = odds * self.weight[first:last] if weighted else odds
-            edge = first + _draw(rng, odds)
-            ops.append(self.op(state, edge))
+            edge = first + _draw(rng, tables[left - 1][self.next[first:last]] * weight[first:last])
+            value = self.values[state]
+            members = self.members[value][self.letter[edge]]
+            drawn = _draw(rng, self.likely[value][members]) if weighted else rng.integers(len(members))
+            ops.append(self.ops[value][members[drawn]])
             state, left = int(self.next[edge]), left - 1
         return tuple(ops)
 
     def costs(self, cost: Cost) -> np.ndarray:
-        """The cost of every edge."""
-        table: dict[tuple[int, int], float] = {}
-        found = np.zeros(len(self.next))
-        for edge, (state, move) in enumerate(zip(self.sources.tolist(), self.move.tolist(), strict=True)):
-            key = (int(self.values[state]), move)
-            if key not in table:
-                table[key] = cost(self.ops[key[0]][move], self.types[key[0]])
-            found[edge] = table[key]
-        return found
+        """The cost of every edge's first op: of every edge, where all ops are spelled out."""
+        flat = [np.array([cost(ops[each[0]], here) for each in members]) for ops, here, members in self._flat]
+        first = np.concatenate([[0], np.cumsum([len(each) for each in flat])])
+        return np.concatenate([*flat, np.zeros(0)])[first[self.values[self.sources]] + self.letter]
+
+    @property
+    def _flat(self) -> Iterator[tuple[tuple[Op, ...], Value, tuple[np.ndarray, ...]]]:
+        return zip(self.ops, self.types, self.members, strict=True)
 
     def bounds(self, costs: np.ndarray, *, largest: bool = False) -> tuple[np.ndarray, ...]:
         """For r = 0 … length and every state the least (or largest) cost of an accepted program of at most r more ops."""
@@ -121,45 +154,27 @@ class Product:
         return tuple(tables)
 
     def cheapest(
-        self, costs: np.ndarray, limits: Sequence[tuple[np.ndarray, float, float]] = (), *, deadline: float = math.inf
+        self, cost: Cost | np.ndarray, limits: Sequence[tuple[Cost, float, float]] = (), *, deadline: float = math.inf
     ) -> Iterator[tuple[float, Path]]:
         """Accepted programs in order of cost, each once, lazily; equal costs in order of length.
 
-        `limits` holds (costs, low, high) of further costs that must end up within bounds; branches that cannot are cut. Ends
-        without further programs when `time.monotonic()` reaches the deadline.
+        `cost` is that of an op, or an array for the edges of `spelled`. `limits` holds (cost, low, high) of further costs that must
+        end up within bounds; branches that cannot are cut. Ends without further programs when `time.monotonic()` reaches the
+        deadline.
         """
-        ahead = self.bounds(costs)
-        ranges = [(own, self.bounds(own), self.bounds(own, largest=True), low, high) for own, low, high in limits]
-        tie = itertools.count()
-        queue: list[tuple[float, int, int, float, int, tuple[float, ...], tuple[int, ...], bool]] = []
+        whole = self.spelled
+        costs = cost if isinstance(cost, np.ndarray) else whole.costs(cost)
+        within = []
+        for each, low, high in limits:
+            own = whole.costs(each)
+            within.append(Limit(own, whole.bounds(own), whole.bounds(own, largest=True), low, high))
+        for total, edges in best_first(whole, costs, whole.bounds(costs), within, deadline):
+            yield total, tuple(whole.op(int(whole.sources[edge]), edge) for edge in edges)
 
-        def push(spent: float, state: int, others: tuple[float, ...], path: tuple[int, ...]) -> None:
-            left = self.length - len(path)
-            bound = spent + ahead[left][state]
-            if bound == np.inf:
-                return
-            for total, (_, least, most, low, high) in zip(others, ranges, strict=True):
-                if total + least[left][state] > high or total + most[left][state] < low:
-                    return
-            heapq.heappush(queue, (bound, len(path), next(tie), spent, state, others, path, False))
 
-        push(0.0, 0, (0.0,) * len(ranges), ())
-        while queue and time.monotonic() < deadline:
-            _, _, _, spent, state, others, path, finished = heapq.heappop(queue)
-            if finished:
-                yield spent, self._ops(path)
-                continue
-            within = all(low <= total <= high for total, (_, _, _, low, high) in zip(others, ranges, strict=True))
-            if self.accepts[state] and within:
-                heapq.heappush(queue, (spent, len(path), next(tie), spent, state, others, path, True))
-            if len(path) == self.length:
-                continue
-            for edge in self.edges(state):
-                totals = tuple(total + own[edge] for total, (own, *_) in zip(others, ranges, strict=True))
-                push(spent + costs[edge], int(self.next[edge]), totals, (*path, edge))
-
-    def _ops(self, path: Sequence[int]) -> Path:
-        return tuple(self.op(int(self.sources[edge]), edge) for edge in path)
+def singles(ops: Sequence[Sequence[Op]]) -> Members:
+    """The members of letters that are one op each."""
+    return tuple(tuple(np.array([index]) for index in range(len(each))) for each in ops)
 
 
 def _draw(rng: np.random.Generator, odds: np.ndarray) -> int:
@@ -171,132 +186,120 @@ def product(frame: Frame, questions: Sequence[Question], *, prior: bool) -> Prod
 
     It has only states on the way to acceptance.
     """
-    key = prior, frozenset((question.reads, question.part, question.key) for question in questions)
+    key = prior, tuple((question.reads, question.part, question.key) for question in questions)
     if key not in frame._products:
-        frame._products[key] = _build(frame, questions, prior)
+        structure = frame.automaton(questions)
+        frame._products[key] = _weighted(frame, structure) if prior else _plain(frame, structure)
     found: Product = frame._products[key]
     return found
-
-
-def _types(frame: Frame) -> Automaton:
-    """The automaton that reads types only and accepts at the goal."""
-    rows = [[after for _, after in moves] for moves in frame.moves]
-    accepts = np.array([value == frame.goal for value in frame.values])
-    following = np.array([after for row in rows for after in row], dtype=np.int64)
-    plain = Automaton(np.arange(len(rows)), np.cumsum([0, *map(len, rows)]), following, accepts, 0)
-    return reduce(plain, accepts)
 
 
 def empty(length: int) -> Product:
     """The product that accepts nothing."""
     none = np.zeros(0, dtype=np.int64)
-    return Product(length, (), (), none, none.astype(bool), np.zeros(1, dtype=np.int64), none, none, none.astype(float))
+    return Product(length, (), (), (), (), none, none.astype(bool), np.zeros(1, dtype=np.int64), none, none, none.astype(float))
 
 
-def _build(frame: Frame, questions: Sequence[Question], prior: bool) -> Product:
-    if not frame.reachable:
+def _plain(frame: Frame, structure: Automaton) -> Product:
+    likely = tuple(np.ones(len(moves)) for moves in frame.moves)
+    return _made(frame, structure, likely, np.ones(len(structure.next)))
+
+
+def _weighted(frame: Frame, structure: Automaton) -> Product:
+    """The product with the prior's memory, which is one more automaton: it accepts everything, and each step has its weight."""
+    if not len(structure.values):
         return empty(frame.length)
-    parts = [_types(frame), *(frame.automaton(question) for question in questions)]
-    if any(part.start == DEAD for part in parts):
-        return empty(frame.length)
-    roles, priors = _prior(frame) if prior else (None, None)
-    first_move = np.cumsum([0, *map(len, frame.moves)])
-    layer = np.array([[part.start for part in parts] + [taste.START]])
-    sizes = [len(part.values) for part in parts] + [len(taste.TAILS)]
-    known = {_keys(layer, sizes)[0]: 0}
-    states, values, accepts, rows, following, moves, weights = [layer], [], [], [], [], [], []
-    for depth in range(frame.length + 1):
-        here = parts[0].values[layer[:, 0]]
-        values.append(here)
-        accepts.append(np.logical_and.reduce([part.accepts[layer[:, j]] for j, part in enumerate(parts)]))
-        if depth == frame.length:
-            rows.append(np.zeros(len(layer), dtype=np.int64))
-            break
-        degree = np.diff(first_move)[here]
-        source = np.repeat(np.arange(len(layer)), degree)
-        move = np.arange(len(source)) - np.repeat(np.cumsum(degree) - degree, degree)
-        columns = [_step(part, layer[source, j], move) for j, part in enumerate(parts)]
-        alive = np.logical_and.reduce([column != DEAD for column in columns])
-        source, move, columns = source[alive], move[alive], [column[alive] for column in columns]
-        tail = layer[source, -1]
-        if roles is not None and priors is not None:
-            role = roles[first_move[here[source]] + move]
-            weights.append(priors[first_move[here[source]] + move] * taste.FACTORS[tail, role])
-            tail = taste.FOLLOWING[tail, role]
-        after = np.stack([*columns, tail], axis=1)
-        keys = _keys(after, sizes)
-        fresh, numbers = [], np.empty(len(keys), dtype=np.int64)
-        for index, key in enumerate(keys):
-            number = known.get(key)
-            if number is None:
-                number = known[key] = len(known)
-                fresh.append(index)
-            numbers[index] = number
-        rows.append(np.bincount(source, minlength=len(layer)))
-        following.append(numbers)
-        moves.append(move)
-        layer = after[fresh]
-        states.append(layer)
-        if not len(fresh):
-            break
-    return trimmed(
-        Product(
-            frame.length,
-            frame.values,
-            tuple(tuple(op for op, _ in moves) for moves in frame.moves),
-            np.concatenate(values),
-            np.concatenate(accepts),
-            np.cumsum([0, *np.concatenate(rows)]),
-            np.concatenate(following) if following else np.zeros(0, dtype=np.int64),
-            np.concatenate(moves) if moves else np.zeros(0, dtype=np.int64),
-            np.concatenate(weights) if weights else np.ones(sum(map(len, moves))),
-        )
-    )
-
-
-def _step(part: Automaton, states: np.ndarray, move: np.ndarray) -> np.ndarray:
-    """The next states of one automaton; DEAD where a state was not expanded because no sequence is long enough to leave it."""
-    first, last = part.starts[states], part.starts[states + 1]
-    index = first + move
-    if not len(part.next):
-        return np.full(len(states), DEAD)
-    return np.where(index < last, part.next[np.minimum(index, len(part.next) - 1)], DEAD)
-
-
-def _keys(states: np.ndarray, sizes: Sequence[int]) -> list[int]:
-    keys = np.zeros(len(states), dtype=np.int64)
-    for column, size in enumerate(sizes):
-        keys = keys * size + states[:, column]
-    return keys.tolist()
-
-
-def _prior(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """For every move of every value its role and how likely it is to be drawn, whatever came before."""
-    moves = [(op, value) for value, moves in zip(frame.values, frame.moves, strict=True) for op, _ in moves]
     sizes = len(frame.alphabet.sizes)
-    return np.array([taste.role(*move) for move in moves], dtype=np.int64), np.array([taste.weight(op, sizes) for op, _ in moves])
+    roles = tuple(np.array([taste.role(op, value) for op, _ in moves], dtype=np.int64) for value, moves in _at(frame))
+    likely = tuple(np.array([taste.weight(op, sizes) for op, _ in moves], dtype=float) for _, moves in _at(frame))
+    both = pairs(structure, _memory(frame, roles))
+    tails = both.states[1] % len(taste.TAILS)
+    return _made(frame, both.automaton, likely, _factors(both, roles, tails))
 
 
-def trimmed(whole: Product) -> Product:
-    """The product without states from which nothing is accepted."""
-    alive = whole.accepts.copy()
-    while True:
-        reaches = alive | (np.bincount(whole.sources, weights=alive[whole.next], minlength=len(alive)) > 0)
-        if (reaches == alive).all():
-            break
-        alive = reaches
+def _at(frame: Frame) -> Iterator[tuple[Value, Sequence[tuple[Op, int]]]]:
+    return zip(frame.values, frame.moves, strict=True)
+
+
+def _memory(frame: Frame, roles: Sequence[np.ndarray]) -> Automaton:
+    """What the prior remembers, for every type."""
+    tails = len(taste.TAILS)
+    letters, rows = [], []
+    for own, moves in zip(roles, frame.moves, strict=True):
+        steps = {(int(role), after): None for role, (_, after) in zip(own, moves, strict=True)}
+        place = {step: index for index, step in enumerate(steps)}
+        letters.append(np.array([place[int(role), after] for role, (_, after) in zip(own, moves, strict=True)], dtype=np.int64))
+        rows += [after * tails + taste.FOLLOWING[tail, role] for tail in range(tails) for role, after in steps]
+    values = np.repeat(np.arange(len(frame.values)), tails)
+    assert taste.START == 0, "the automaton starts in state 0"
+    layers = np.zeros(len(values), dtype=np.int64)
+    return Automaton.of(frame.length, letters, values, layers, np.array(rows, dtype=np.int64), np.ones(len(values), dtype=bool))
+
+
+def _factors(both: Pairs, roles: Sequence[np.ndarray], tails: np.ndarray) -> np.ndarray:
+    """How well the step of every edge goes with what came before it."""
+    whole = both.automaton
+    found = np.ones(len(whole.next))
+    for states in whole.by_value(np.arange(len(whole.values))):
+        value = int(whole.values[states[0]])
+        _, first = np.unique(whole.letters[value], return_index=True)
+        columns = np.arange(whole.starts[states[0] + 1] - whole.starts[states[0]])
+        found[whole.starts[states][:, None] + columns] = taste.FACTORS[tails[states][:, None], roles[value][first]]
+    return found
+
+
+def _made(frame: Frame, automaton: Automaton, likely: tuple[np.ndarray, ...], factors: np.ndarray) -> Product:
+    """The product of a finished automaton, without what is too long."""
+    if not len(automaton.values):
+        return empty(frame.length)
+    members = tuple(
+        tuple(np.flatnonzero(letters == letter) for letter in range(int(letters.max(initial=-1)) + 1))
+        for letters in automaton.letters
+    )
+    sums = [np.array([own[each].sum() for each in here]) for own, here in zip(likely, members, strict=True)]
+    first = np.concatenate([[0], np.cumsum([len(each) for each in sums])])
+    sources = np.repeat(np.arange(len(automaton.values)), np.diff(automaton.starts))
+    letter = np.arange(len(automaton.next)) - automaton.starts[sources]
+    weight = factors * np.concatenate([*sums, np.zeros(0)])[first[automaton.values[sources]] + letter]
+    kept = automaton.next != DEAD
+    degree = np.bincount(sources[kept], minlength=len(automaton.values))
+    whole = Product(
+        frame.length,
+        frame.values,
+        tuple(tuple(op for op, _ in moves) for moves in frame.moves),
+        members,
+        likely,
+        automaton.values,
+        automaton.accepts,
+        np.concatenate([[0], np.cumsum(degree)]),
+        automaton.next[kept],
+        letter[kept],
+        weight[kept],
+    )
+    return trimmed(whole, automaton.layers)
+
+
+def trimmed(whole: Product, layers: np.ndarray) -> Product:
+    """The product without states and edges that no accepted program of its length has, given every state's least length."""
+    never = 2 * whole.length + 2
+    left = np.where(whole.accepts, 0, never)
+    for _ in range(whole.length):
+        nearest = left.copy()
+        np.minimum.at(nearest, whole.sources, left[whole.next] + 1)
+        left = nearest
+    alive = layers + left <= whole.length
     if not alive[0]:
         return empty(whole.length)
     number = np.cumsum(alive) - 1
-    kept = alive[whole.sources] & alive[whole.next]
+    kept = alive[whole.sources] & alive[whole.next] & (layers[whole.sources] + 1 + left[whole.next] <= whole.length)
     degree = np.bincount(whole.sources[kept], minlength=len(alive))[alive]
     return replace(
         whole,
         values=whole.values[alive],
         accepts=whole.accepts[alive],
-        starts=np.cumsum([0, *degree]),
+        starts=np.concatenate([[0], np.cumsum(degree)]),
         next=number[whole.next[kept]],
-        move=whole.move[kept],
+        letter=whole.letter[kept],
         weight=whole.weight[kept],
         opened={},
     )

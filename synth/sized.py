@@ -12,7 +12,7 @@ import numpy as np
 
 from synth.effect import effect, size_fields, with_size
 from synth.op import Op, ShapeMismatch, Value
-from synth.product import Product, trimmed
+from synth.product import Product, singles, trimmed
 from synth.proving import Clock
 
 
@@ -33,6 +33,7 @@ def open_sizes(base: Product, goal: Value, widths: Sequence[int], clock: Clock) 
 def _open(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Product | None:
     if not len(base.values):
         return base
+    base = base.spelled
     variants = _Variants(base, widths)
     start = (0, variants.type_of(int(base.values[0]), base.types[base.values[0]]))
     numbers = {start: 0}
@@ -43,7 +44,7 @@ def _open(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Pr
             return None
         for edge in base.edges(state) if layers[index] < base.length else ():
             nominal = int(base.values[base.next[edge]])
-            for move, after in variants.of(kind, int(base.move[edge]), nominal):
+            for move, after in variants.of(kind, int(base.letter[edge]), nominal):
                 found = (int(base.next[edge]), after)
                 number = numbers.get(found)
                 if number is None:
@@ -59,13 +60,16 @@ def _open(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Pr
             base.length,
             tuple(variants.types),
             tuple(tuple(ops) for ops in variants.ops),
+            singles(variants.ops),
+            tuple(np.ones(len(ops)) for ops in variants.ops),
             np.array([kind for _, kind in states]),
             at_goal,
             np.array(starts),
             np.array(following, dtype=np.int64),
             np.array(moves, dtype=np.int64),
             np.ones(len(following)),
-        )
+        ),
+        np.array(layers),
     )
 
 

@@ -2,9 +2,9 @@
 
 What a sequence does to a requirement is decided by a few small automata that read the same sequence: one for the value's type, one
 for each part of each relational property (a row of the mixing matrix, the depth). Their transitions are the relations of the op
-summaries, composed; nothing here knows an op or a primitive. Each automaton is reduced to the coarsest one that still answers the
-requirement's question (Moore's partition refinement), and only then is their product built, so thousands of millions of sequences
-become a few hundred states. Everything is memoised across calls.
+summaries, composed; nothing here knows an op or a primitive. Moves that do the same are one letter, each automaton is reduced to a
+small one that still answers the requirement's question for sequences of the length that is asked for, and so is their product, so
+thousands of millions of sequences become a few hundred states. Everything is memoised across calls.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from properties import PROPERTIES, RelationalProperty
+from synth.automaton import DEAD, Automaton, cover, nothing, pairs
 from synth.effect import size_fields, summary, with_size
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
-
-DEAD = -1
-"""No state: from here the question can no longer be answered with yes."""
 
 
 @dataclass(frozen=True)
@@ -91,32 +89,21 @@ def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Automaton:
-    """States, each at a value of the frame, and for each of the value's moves the next state (or DEAD)."""
-
-    values: np.ndarray
-    starts: np.ndarray
-    next: np.ndarray
-    accepts: np.ndarray
-    start: int
-
-    def row(self, state: int) -> np.ndarray:
-        return self.next[self.starts[state] : self.starts[state + 1]]
-
-
-@dataclass(frozen=True, eq=False)
 class Frame:
-    """The values on the ways of at most `length` ops from one type to another, and the moves that stay on such a way."""
+    """The values on the ways of at most `length` ops from one type to another, and the moves that stay on such a way.
+
+    `left` is for every value the least number of moves to the goal.
+    """
 
     alphabet: Alphabet
     source: Value
     goal: Value
     length: int
     values: tuple[Value, ...]
-    distance: tuple[int, ...]
+    left: tuple[int, ...]
     moves: tuple[tuple[tuple[Op, int], ...], ...]
-    _automata: dict[Hashable, Automaton] = field(default_factory=dict, repr=False)
     _explored: dict[Hashable, tuple[list[Any], Automaton]] = field(default_factory=dict, repr=False)
+    _automata: dict[Hashable, Automaton] = field(default_factory=dict, repr=False)
     _products: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -124,50 +111,61 @@ class Frame:
         """Whether any sequence at all leads from the source to the goal."""
         return bool(self.values)
 
-    def automaton(self, question: Question) -> Automaton:
-        """The smallest automaton that reads sequences of the frame and says whether the question holds at the goal."""
-        key = (question.reads, question.part, question.key)
+    def automaton(self, questions: Sequence[Question] = ()) -> Automaton:
+        """A small automaton that accepts the sequences to the goal on which all questions hold."""
+        if not self.reachable:
+            return nothing(self.length)
+        key = tuple((question.reads, question.part, question.key) for question in questions)
         if key not in self._automata:
-            parts, explored = self._explore(question)
-            at_goal = explored.values == self.values.index(self.goal)
-            holds = [bool(here and question.holds(part)) for here, part in zip(at_goal, parts, strict=True)]
-            self._automata[key] = reduce(explored, np.array(holds))
+            self._automata[key] = self._minimal(questions)
         return self._automata[key]
 
-    def _explore(self, question: Question) -> tuple[list[Any], Automaton]:
-        key = (question.reads, question.part)
+    def _minimal(self, questions: Sequence[Question]) -> Automaton:
+        if len(questions) > 1:
+            return cover(pairs(self.automaton(questions[:-1]), self.automaton(questions[-1:])).automaton)
+        parts, explored = self._explore(questions[0] if questions else None)
+        at_goal = explored.values == self.values.index(self.goal)
+        if questions:
+            at_goal &= np.array([bool(here and questions[0].holds(part)) for here, part in zip(at_goal, parts, strict=True)])
+        return cover(replace(explored, accepts=at_goal))
+
+    def _explore(self, question: Question | None) -> tuple[list[Any], Automaton]:
+        key = (question.reads, question.part) if question else None
         if key not in self._explored:
             self._explored[key] = self._walk(question)
         return self._explored[key]
 
-    def _walk(self, question: Question) -> tuple[list[Any], Automaton]:
+    def _walk(self, question: Question | None) -> tuple[list[Any], Automaton]:
         """Every part that a sequence of at most `length` moves can have, and how the moves lead from one to another."""
-        start = (0, question.start(self.source))
+        letters, steps = zip(*(self._letters(value, question) for value in range(len(self.values))), strict=True)
+        start = (0, question.start(self.source) if question else None)
         numbers: dict[tuple[int, Any], int] = {start: 0}
-        states = [start]
-        rows: list[list[int]] = []
-        layers = [0]
+        states, layers, rows = [start], [0], []
         for state, (value, part) in enumerate(states):
-            row: list[int] = []
-            if layers[state] < self.length:
-                for op, after in self.moves[value]:
-                    step = _relation(op, self.values[value], question.reads)
-                    found = (after, None if part is None or step is None else part.then(step))
-                    number = numbers.get(found)
-                    if number is None:
-                        number = numbers[found] = len(states)
-                        states.append(found)
-                        layers.append(layers[state] + 1)
-                    row.append(number)
-            rows.append(row)
-        automaton = Automaton(
-            np.array([value for value, _ in states]),
-            np.cumsum([0, *map(len, rows)]),
-            np.array([number for row in rows for number in row], dtype=np.int64),
-            np.zeros(len(states), dtype=bool),
-            0,
-        )
-        return [part for _, part in states], automaton
+            remaining = self.length - layers[state] - 1
+            for after, step in steps[value]:
+                if self.left[after] > remaining:
+                    rows.append(DEAD)
+                    continue
+                found = (after, None if part is None or step is None else part.then(step))
+                number = numbers.setdefault(found, len(states))
+                if number == len(states):
+                    states.append(found)
+                    layers.append(layers[state] + 1)
+                rows.append(number)
+        values = np.array([value for value, _ in states])
+        table = np.array(rows, dtype=np.int64)
+        none = np.zeros(len(states), dtype=bool)
+        return [part for _, part in states], Automaton.of(self.length, letters, values, np.array(layers), table, none)
+
+    def _letters(self, value: int, question: Question | None) -> tuple[np.ndarray, list[tuple[int, Any]]]:
+        """The moves at a value by what they do to a question: the letter of each, and what each letter leads to and how."""
+        found: dict[tuple[int, Any], int] = {}
+        letters = [
+            found.setdefault((after, _relation(op, self.values[value], question.reads) if question else None), len(found))
+            for op, after in self.moves[value]
+        ]
+        return np.array(letters, dtype=np.int64), list(found)
 
 
 @functools.lru_cache(maxsize=262144)
@@ -197,7 +195,7 @@ def frame(alphabet: Alphabet, source: Value, goal: Value, length: int) -> Frame:
         return Frame(alphabet, source, goal, length, (), (), ())
     new = {old: index for index, old in enumerate(kept)}
     moves = tuple(tuple((op, new[after]) for op, after in edges[old] if distance[old] + 1 + left[after] <= length) for old in kept)
-    return Frame(alphabet, source, goal, length, tuple(values[old] for old in kept), tuple(distance[old] for old in kept), moves)
+    return Frame(alphabet, source, goal, length, tuple(values[old] for old in kept), tuple(left[old] for old in kept), moves)
 
 
 def _distances_to(goal: int | None, edges: Sequence[Sequence[tuple[Op, int]]], length: int) -> list[int]:
@@ -212,52 +210,3 @@ def _distances_to(goal: int | None, edges: Sequence[Sequence[tuple[Op, int]]], l
             nearest = min((left[after] for _, after in moves), default=never)
             left[index] = min(left[index], nearest + 1)
     return left
-
-
-def reduce(automaton: Automaton, accepts: np.ndarray) -> Automaton:
-    """The smallest automaton that accepts the same sequences; states from which none is accepted become DEAD."""
-    values, starts, following = automaton.values, automaton.starts, automaton.next
-    expanded = np.diff(starts) > 0
-    classes = _numbered(np.stack([values, expanded, accepts], axis=1))
-    groups = [np.flatnonzero((values == value) & expanded) for value in np.unique(values)]
-    count = classes.max() + 1
-    while True:
-        refined = np.zeros(len(classes), dtype=np.int64)
-        for group in groups:
-            if not len(group):
-                continue
-            rows = following[starts[group][:, None] + np.arange(starts[group[0] + 1] - starts[group[0]])]
-            after = np.where(rows == DEAD, DEAD, classes[rows])
-            refined[group] = _numbered(after)
-        classes = _numbered(np.stack([classes, refined], axis=1))
-        if classes.max() + 1 == count:
-            break
-        count = classes.max() + 1
-    return _quotient(automaton, accepts, classes)
-
-
-def _numbered(rows: np.ndarray) -> np.ndarray:
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _quotient(automaton: Automaton, accepts: np.ndarray, classes: np.ndarray) -> Automaton:
-    _, members = np.unique(classes, return_index=True)
-    rows = [automaton.row(member) for member in members]
-    rows = [np.where(row == DEAD, DEAD, classes[row]) for row in rows]
-    alive = accepts[members].copy()
-    changed = True
-    while changed:
-        reaches = np.array([bool(row.size and alive[row[row != DEAD]].any()) for row in rows])
-        changed = bool((reaches & ~alive).any())
-        alive |= reaches
-    number = np.full(len(members) + 1, DEAD)
-    number[:-1][alive] = np.arange(alive.sum())
-    kept = [row for row, lives in zip(rows, alive, strict=True) if lives]
-    following = number[np.concatenate(kept)] if kept else np.zeros(0, dtype=np.int64)
-    return Automaton(
-        automaton.values[members][alive],
-        np.cumsum([0, *map(len, kept)]),
-        following,
-        accepts[members][alive],
-        int(number[classes[automaton.start]]),
-    )
