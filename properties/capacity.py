@@ -1,14 +1,14 @@
 """Capacity: what a program holds and does. Counted on the equations that work on data; what depends on parameters only is free.
 
-A loop counts its body once for every trip; a conditional counts its costliest branch; a loop whose trips are not known counts once
-and makes the figures lower bounds (`bounded` is False).
+A loop counts its body once for every trip. Where the work is not the same every time it is an interval: a conditional takes its
+cheapest to its costliest branch, and a loop whose trips are not known takes from no trip to any number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from math import prod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf, prod
 
 from properties.jaxpr import Equation, Program
 from properties.shape import Shape
@@ -24,12 +24,49 @@ MOVES = ALIASES | frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What `Capacity` says of work: the figures of the same names."""
+
+    macs: int = 0
+    elementwise: int = 0
+    bytes_moved: int = 0
+    weight_bytes: int = 0
+    peak_bytes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        """One after the other: work adds up, the larger peak stays."""
+        return Work(
+            self.macs + other.macs,
+            self.elementwise + other.elementwise,
+            self.bytes_moved + other.bytes_moved,
+            self.weight_bytes + other.weight_bytes,
+            max(self.peak_bytes, other.peak_bytes),
+        )
+
+    def times(self, trips: int) -> Work:
+        """So many repetitions."""
+        moved, read = self.bytes_moved * trips, self.weight_bytes * trips
+        return Work(self.macs * trips, self.elementwise * trips, moved, read, self.peak_bytes)
+
+    def per_example(self, batch: int) -> Work:
+        """The part of one of `batch` examples: the parameters are read as a whole, all else is shared out."""
+        moved = self.weight_bytes + (self.bytes_moved - self.weight_bytes) // batch
+        return Work(self.macs // batch, self.elementwise // batch, moved, self.weight_bytes, self.peak_bytes // batch)
+
+    def extreme(self, other: Work, choose: Callable[[int, int], int]) -> Work:
+        """The smaller or the larger of each figure."""
+        return Work(*(choose(getattr(self, field.name), getattr(other, field.name)) for field in fields(Work)))
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """Sizes and work of a program on its inputs as given, batch included.
 
-    `params` parameters held, `macs` multiply-adds of contractions and convolutions, `elementwise` other arithmetic operations,
-    `bytes_moved` read and written by the steps one by one, `peak_bytes` the largest total of live activations, in order of
-    execution. `bounded` is False if the work is a lower bound, because a loop's number of trips is not known.
+    `params` parameters held and `state` further numbers held that are not trained, `macs` multiply-adds of contractions and
+    convolutions, `elementwise` other arithmetic operations, `bytes_moved` read and written by the steps one by one, `weight_bytes`
+    those among them that are read of parameters and constants, `peak_bytes` the largest total of live activations, in order of
+    execution. These are the most that is needed; `least` is the least, if that differs. If a loop's number of trips is not known,
+    `bounded` is False: nothing is known of the most work, and the figures count one trip. `interval` says what holds.
     """
 
     params: int = 0
@@ -38,32 +75,95 @@ class Capacity:
     bytes_moved: int = 0
     peak_bytes: int = 0
     bounded: bool = True
+    state: int = 0
+    weight_bytes: int = 0
+    least: Work | None = None
+
+    @staticmethod
+    def of(most: Work, least: Work | None = None, *, bounded: bool = True) -> Capacity:
+        """The capacity of work alone; without `least`, it is the same every time."""
+        figures = {field.name: getattr(most, field.name) for field in fields(Work)}
+        return Capacity(**figures, bounded=bounded, least=None if least == most else least)
 
     def __add__(self, other: Capacity) -> Capacity:
         """One program after the other: work adds up, the larger peak stays."""
-        return Capacity(
-            self.params + other.params,
-            self.macs + other.macs,
-            self.elementwise + other.elementwise,
-            self.bytes_moved + other.bytes_moved,
-            max(self.peak_bytes, other.peak_bytes),
-            self.bounded and other.bounded,
-        )
+        least = None if self.least is None and other.least is None else self.low + other.low
+        work = Capacity.of(self.work + other.work, least, bounded=self.bounded and other.bounded)
+        return work.holding(self.params + other.params, self.state + other.state)
 
     def times(self, trips: int) -> Capacity:
         """The work of so many repetitions, on the same parameters."""
-        return Capacity(
-            self.params, self.macs * trips, self.elementwise * trips, self.bytes_moved * trips, self.peak_bytes, self.bounded
-        )
+        least = None if self.least is None else self.least.times(trips)
+        return Capacity.of(self.work.times(trips), least, bounded=self.bounded).holding(self.params, self.state)
+
+    def per_example(self, batch: int) -> Capacity:
+        """The capacity for one of `batch` examples, for a program that treats them alike."""
+        least = None if self.least is None else self.least.per_example(batch)
+        return Capacity.of(self.work.per_example(batch), least, bounded=self.bounded).holding(self.params, self.state)
+
+    def holding(self, params: int, state: int = 0) -> Capacity:
+        """The same work with so many parameters, and other numbers, held."""
+        return replace(self, params=params, state=state)
+
+    @property
+    def work(self) -> Work:
+        """The work as the figures say."""
+        return Work(self.macs, self.elementwise, self.bytes_moved, self.weight_bytes, self.peak_bytes)
+
+    @property
+    def low(self) -> Work:
+        """The least work."""
+        return self.work if self.least is None else self.least
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """The least and the most of a figure, by its name; the most is infinite where nothing is known of it.
+
+        Memory is bounded in any loop. Raises ValueError for a name that is no figure.
+        """
+        if name not in FIGURES:
+            raise ValueError(f"no figure of the capacity is called {name!r}; there are {', '.join(FIGURES)}")
+        if name == "intensity":
+            (a, b), (c, d) = self.interval("operations"), self.interval("bytes_moved")
+            return (a / d if d else 0.0), (b / c if c else inf if b else 0.0)
+        if name == "operations":
+            (a, b), (c, d) = self.interval("macs"), self.interval("elementwise")
+            return 2 * a + c, 2 * b + d
+        most = getattr(self, name)
+        least = getattr(self.low, name, most)
+        return least, most if self.bounded or name in BOUNDED else inf
+
+    @property
+    def operations(self) -> int:
+        """Arithmetic operations: two a multiply-add, and the others."""
+        return 2 * self.macs + self.elementwise
 
     @property
     def intensity(self) -> float:
-        """Operations (two a multiply-add) for each byte moved; 0 where nothing moves."""
-        return (2 * self.macs + self.elementwise) / self.bytes_moved if self.bytes_moved else 0.0
+        """Operations for each byte moved; 0 where nothing moves."""
+        return self.operations / self.bytes_moved if self.bytes_moved else 0.0
 
-    def to_json(self) -> dict[str, int | bool]:
-        """The figures by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def to_json(self) -> dict[str, int | bool | list[int | None]]:
+        """The figures by name: a number, or [least, most] where they differ, null for a most that is not known."""
+        figures = {name: self._shown(name) for name in ("params", "state", *(field.name for field in fields(Work)))}
+        return {**figures, "bounded": self.bounded}
+
+    def _shown(self, name: str) -> int | list[int | None]:
+        low, high = self.interval(name)
+        return int(low) if low == high else [int(low), None if high == inf else int(high)]
+
+    def text(self, name: str) -> str:
+        """A figure for people: `1,728`, `864 … 1,728`, or `at least 864`."""
+        low, high = self.interval(name)
+        if low == high:
+            return f"{low:,}"
+        return f"at least {low:,}" if high == inf else f"{low:,} … {high:,}"
+
+
+BOUNDED = ("params", "state", "peak_bytes")
+"""Figures that no number of trips changes."""
+
+FIGURES = ("params", "state", *(field.name for field in fields(Work)), "operations", "intensity")
+"""The names of a capacity's figures."""
 
 
 def measure(program: Program, data: Sequence[bool]) -> tuple[Capacity, list[bool]]:
@@ -71,18 +171,30 @@ def measure(program: Program, data: Sequence[bool]) -> tuple[Capacity, list[bool
     live = _Live(program, data)
     depends = [False] * len(program.types)
     depends[: program.input_count] = data
-    total = Capacity()
+    costs: list[Capacity] = []
     for step, equation in enumerate(program.equations):
         flags = [depends[slot] for slot in equation.inputs]
         if True in flags:
             cost, results = _equation(equation, flags)
-            total = total + cost
+            costs.append(cost)
             for slot, result in zip(equation.outputs, results, strict=True):
                 depends[slot] = result
-            live.write(step, equation, results, cost.peak_bytes)
+            live.write(step, equation, results, (cost.least or cost).peak_bytes, cost.peak_bytes)
         live.release(step)
-    total = Capacity(total.params, total.macs, total.elementwise, total.bytes_moved, live.peak, total.bounded)
-    return total, [depends[slot] for slot in program.outputs]
+    most = _added(costs, live.peak)
+    least = _added([cost.least or cost for cost in costs], live.least_peak)
+    return Capacity.of(most, least, bounded=all(cost.bounded for cost in costs)), [depends[slot] for slot in program.outputs]
+
+
+def _added(costs: Sequence[Capacity | Work], peak: int) -> Work:
+    """The sum of the work of a program's steps."""
+    return Work(
+        sum([cost.macs for cost in costs]),
+        sum([cost.elementwise for cost in costs]),
+        sum([cost.bytes_moved for cost in costs]),
+        sum([cost.weight_bytes for cost in costs]),
+        peak,
+    )
 
 
 class _Live:
@@ -108,16 +220,18 @@ class _Live:
             if is_data:
                 self._held[slot] = program.types[slot].bytes
         self._now = sum(self._held.values())
-        self.peak = self._now
+        self.peak = self.least_peak = self._now
 
-    def write(self, step: int, equation: Equation, results: Sequence[bool], inside: int) -> None:
+    def write(self, step: int, equation: Equation, results: Sequence[bool], least: int, most: int) -> None:
+        """The results of a step, inside of which at least and at most so much is alive."""
         outer = self._now
         for slot, is_data in zip(equation.outputs, results, strict=True):
             if is_data and self._root[slot] == slot:
                 self._held[slot] = self._types[slot].bytes
                 self._now += self._held[slot]
         borrowed = sum(self._held.get(self._root[slot], 0) for slot in set(equation.inputs))
-        self.peak = max(self.peak, self._now, outer - borrowed + inside if inside else 0)
+        self.peak = max(self.peak, self._now, outer - borrowed + most if most else 0)
+        self.least_peak = max(self.least_peak, self._now, outer - borrowed + least if least else 0)
 
     def release(self, step: int) -> None:
         for slot in self._dying.get(step, ()):
@@ -127,27 +241,32 @@ class _Live:
 def _equation(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool]]:
     name, programs = equation.primitive, equation.programs
     if not programs:
-        return _memoised_work(equation), [True] * len(equation.outputs)
+        return _memoised_work(equation, flags), [True] * len(equation.outputs)
     if name == "cond":
         return _costliest(equation, flags)
     if name == "scan":
         return _scanned(equation, flags)
     if name == "while":
-        cost = Capacity(bounded=False)
-        params = equation.params
-        tested, bodied = params["cond_nconsts"], params["body_nconsts"]
-        carry = [True] * (len(flags) - tested - bodied)
-        cost += measure(programs[0], [*flags[:tested], *carry])[0]
-        cost += measure(programs[1], [*flags[tested : tested + bodied], *carry])[0]
-        return cost, carry
+        return _unbounded(equation, flags)
     return measure(programs[0], flags)
+
+
+def _unbounded(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool]]:
+    """A loop that ends by a test: tested once or more, its body run any number of times."""
+    tested, bodied = equation.params["cond_nconsts"], equation.params["body_nconsts"]
+    carry = [True] * (len(flags) - tested - bodied)
+    test, _ = measure(equation.programs[0], [*flags[:tested], *carry])
+    body, _ = measure(equation.programs[1], [*flags[tested : tested + bodied], *carry])
+    return Capacity.of(test.work + body.work, test.low, bounded=False), carry
 
 
 def _costliest(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool]]:
     costs, results = zip(*[measure(program, flags[1:]) for program in equation.programs], strict=True)
-    most = [max(getattr(cost, field.name) for cost in costs) for field in fields(Capacity)]
-    most[-1] = all(cost.bounded for cost in costs)
-    return Capacity(*most), [flags[0] or any(column) for column in zip(*results, strict=True)]
+    most, least = costs[0].work, costs[0].low
+    for cost in costs[1:]:
+        most, least = most.extreme(cost.work, max), least.extreme(cost.low, min)
+    bounded = all(cost.bounded for cost in costs)
+    return Capacity.of(most, least, bounded=bounded), [flags[0] or any(column) for column in zip(*results, strict=True)]
 
 
 def _scanned(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool]]:
@@ -163,30 +282,32 @@ def _scanned(equation: Equation, flags: list[bool]) -> tuple[Capacity, list[bool
         state = after
 
 
-_WORK: dict[int, Capacity] = {}
+_WORK: dict[tuple[int, tuple[bool, ...]], Capacity] = {}
 
 
-def _memoised_work(equation: Equation) -> Capacity:
+def _memoised_work(equation: Equation, flags: Sequence[bool]) -> Capacity:
     if equation.key is None:
-        return _work(equation)
-    found = _WORK.get(equation.key)
+        return Capacity.of(_work(equation, flags))
+    key = equation.key, tuple(flags)
+    found = _WORK.get(key)
     if found is None:
-        found = _WORK[equation.key] = _work(equation)
+        found = _WORK[key] = Capacity.of(_work(equation, flags))
     return found
 
 
-def _work(equation: Equation) -> Capacity:
+def _work(equation: Equation, flags: Sequence[bool]) -> Work:
     name = equation.primitive
-    moved = 0 if name in ALIASES else sum(type_.bytes for type_ in (*equation.input_types, *equation.output_types))
+    if name in ALIASES:
+        return Work()
+    fixed = sum(type_.bytes for type_, is_data in zip(equation.input_types, flags, strict=True) if not is_data)
+    moved = sum(type_.bytes for type_ in (*equation.input_types, *equation.output_types))
     if name == "dot_general":
         (contract, _), _ = equation.params["dimension_numbers"]
         depth = prod(equation.input_types[0].shape[axis] for axis in contract)
-        return Capacity(macs=equation.output_types[0].size * depth, bytes_moved=moved)
+        return Work(equation.output_types[0].size * depth, 0, moved, fixed)
     if name == "conv_general_dilated":
-        return Capacity(macs=_convolution_macs(equation), bytes_moved=moved)
-    if name in MOVES:
-        return Capacity(bytes_moved=moved)
-    return Capacity(elementwise=_operations(equation), bytes_moved=moved)
+        return Work(_convolution_macs(equation), 0, moved, fixed)
+    return Work(0, 0 if name in MOVES else _operations(equation), moved, fixed)
 
 
 def _convolution_macs(equation: Equation) -> int:

@@ -50,9 +50,7 @@ def _row(inference: Inference) -> tuple[str, ...]:
     return (
         str(inference.shape[0]),
         str(inference.depth[0, 0]),
-        f"{capacity.params:,}",
-        f"{capacity.macs:,}" if capacity.bounded else f"at least {capacity.macs:,}",
-        f"{capacity.peak_bytes:,}",
+        *(capacity.text(name) for name in ("params", "macs", "peak_bytes")),
         " × ".join("?" if field is None else str(field.size) for field in fields) or "–",
         " ".join("".join(map(str, entries)) for entries in mixing.matrix.tolist()),
     )
@@ -72,15 +70,19 @@ def table_html(blocks: Mapping[str, Inference]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+_FACTS = {
+    "parameters": "params", "MACs": "macs", "other operations": "elementwise", "bytes moved": "bytes_moved",
+    "peak live bytes": "peak_bytes", "operations a byte": "intensity",
+}  # fmt: skip
+
+
 def inference_html(inference: Inference) -> str:
     """Shapes, depth and capacity as a table, and each mixing as a heat map."""
     capacity = inference.capacity
     facts = [
         ("inputs", ", ".join(map(str, inference.inputs))),
         ("outputs", ", ".join(map(str, inference.shape))),
-        ("parameters", f"{capacity.params:,}"),
-        ("MACs", f"{capacity.macs:,}"),
-        ("peak live bytes", f"{capacity.peak_bytes:,}"),
+        *((label, capacity.text(name)) for label, name in _FACTS.items()),
     ]
     if inference.unknown:
         facts.append(("not understood", ", ".join(inference.unknown)))

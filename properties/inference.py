@@ -114,15 +114,17 @@ def infer(
     function: Callable[..., Any],
     *arguments: Any,
     params: Any = None,
+    state: Any = None,
     properties: Sequence[RelationalProperty] = PROPERTIES,
 ) -> Inference:
-    """The properties of `function(*arguments)`, or of `function(params, *arguments)` if parameters are given.
+    """The properties of `function(*arguments)`, or of `function(params, state, *arguments)` with those of the two that are given.
 
-    Arguments and parameters are trees of arrays or of `jax.ShapeDtypeStruct`s; parameters are not data. Values in the
-    arrays do not matter.
+    All are trees of arrays or of `jax.ShapeDtypeStruct`s. Parameters are not data, and neither is state: what is held but not
+    trained, such as running statistics. Values in the arrays do not matter.
     """
-    program, held = traced(function, *arguments, params=params)
-    return analyze_program(program, params=held, properties=properties)
+    given = () if state is None else (state,)
+    program, held = traced(function, *given, *arguments, params=params)
+    return analyze_program(program, params=held, state=len(jax.tree.leaves(state)), properties=properties)
 
 
 def traced(function: Callable[..., Any], *arguments: Any, params: Any = None) -> tuple[jaxpr.Program, int]:
@@ -138,24 +140,27 @@ def analyze(closed: Any, *, params: int = 0, properties: Sequence[RelationalProp
     return analyze_program(program, params=params, properties=properties)
 
 
-def analyze_program(program: jaxpr.Program, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
-    """The properties of a program whose first `params` inputs are parameters."""
-    if not 0 <= params <= program.input_count:
-        raise ValueError(f"params={params}: the program has {program.input_count} inputs, so give 0 … {program.input_count}")
+def analyze_program(
+    program: jaxpr.Program, *, params: int = 0, state: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES
+) -> Inference:
+    """The properties of a program whose first `params` inputs are parameters, and the next `state` other numbers held."""
+    held = params + state
+    if params < 0 or state < 0 or held > program.input_count:
+        given = f"params={params}" + (f", state={state}" if state else "")
+        raise ValueError(f"{given}: the program has {program.input_count} inputs, so give 0 … {program.input_count}")
     inputs = [program.types[slot] for slot in program.inputs]
     symbolic = [f"input {k} is {shape}" for k, shape in enumerate(inputs) if not all(isinstance(size, int) for size in shape.shape)]
     if symbolic:
         raise ValueError(f"{'; '.join(symbolic)}: give integer sizes, or ask properties.symbolic.shapes for the shapes as formulas")
-    data, weights = inputs[params:], inputs[:params]
+    data = inputs[held:]
     outputs = [program.types[slot] for slot in program.outputs]
     relations: dict[str, dict[tuple[int, int], Any]] = {}
     unknown: set[str] = set()
     for each in properties:
         analysis = RelationalAnalysis(each, tuple(data), unknown)
-        values = [analysis.constant()] * params + [analysis.input(i) for i in range(len(data))]
+        values = [analysis.constant()] * held + [analysis.input(i) for i in range(len(data))]
         results = interpret(program, analysis, values)
         relations[each.name] = {(i, o): value[i] for o, value in enumerate(results) for i in range(len(data))}
-    work, _ = measure(program, [False] * params + [True] * len(data))
-    held = sum(shape.size for shape in weights)
-    capacity = Capacity(held, work.macs, work.elementwise, work.bytes_moved, work.peak_bytes, work.bounded)
+    work, _ = measure(program, [False] * held + [True] * len(data))
+    capacity = work.holding(*(sum(shape.size for shape in part) for part in (inputs[:params], inputs[params:held])))
     return Inference.of(data, outputs, relations, capacity, sorted(unknown))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any, Self
 
 import numpy as np
 
+from properties.capacity import FIGURES
 from properties.causality import CausalityRequirement
 from properties.inference import Inference
 from properties.property import Requirement
@@ -195,14 +197,15 @@ class MixingRequirement:
         return replace(relaxed, entries=data.get("entries", 0))
 
 
-Interval = tuple[float, float]
+Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityRequirement:
-    """Figures of the capacity lie in closed intervals, by name.
+    """Figures of the capacity lie in closed intervals, by name, for every input and however often a loop runs.
 
-    Distance: the mean over the figures of 1 - bound / value above an interval and 1 - value / bound below it.
+    Distance: the mean over the figures of 1 - bound / most above an interval or 1 - least / bound below it, the larger of the two.
+    So an upper bound is as far as can be from a figure of which the most is not known.
     """
 
     intervals: tuple[tuple[str, float, float], ...]
@@ -210,8 +213,15 @@ class CapacityRequirement:
 
     @classmethod
     def between(cls, **intervals: Interval) -> Self:
-        """Intervals by the names of the capacity's figures: `between(params=(0, 10_000))`."""
-        return cls(tuple((name, float(low), float(high)) for name, (low, high) in sorted(intervals.items())))
+        """Intervals by the names of the capacity's figures: `between(params=(0, 10_000))`; None for a bound that is not asked for.
+
+        Raises ValueError for a name that is no figure.
+        """
+        unknown = sorted(set(intervals) - set(FIGURES))
+        if unknown:
+            raise ValueError(f"the capacity has no figure {', '.join(unknown)}; it has {', '.join(FIGURES)}")
+        asked = ((name, low or 0, inf if high is None else high) for name, (low, high) in sorted(intervals.items()))
+        return cls(tuple((name, float(low), float(high)) for name, low, high in asked))
 
     def distance(self, inference: Inference) -> float:
         if not self.intervals:
@@ -219,12 +229,10 @@ class CapacityRequirement:
         return sum(self._outside(inference, *interval) for interval in self.intervals) / len(self.intervals)
 
     def _outside(self, inference: Inference, name: str, low: float, high: float) -> float:
-        value = float(getattr(inference.capacity, name))
-        if value > high:
-            return 1.0 - max(0.0, high) / value
-        if value < low:
-            return 1.0 - max(0.0, value) / low
-        return 0.0
+        least, most = inference.capacity.interval(name)
+        above = 1.0 - max(0.0, high) / most if most > high else 0.0
+        below = 1.0 - max(0.0, least) / low if least < low else 0.0
+        return max(above, below)
 
     def met(self, inference: Inference) -> bool:
         return self.distance(inference) == 0
@@ -245,7 +253,8 @@ class CapacityRequirement:
             return self
         k = int(rng.integers(len(self.intervals)))
         name, low, high = self.intervals[k]
-        changed = (name, low, low + (high - low) * float(rng.uniform(0.5, 1.0)))
+        share = float(rng.uniform(0.5, 1.0))
+        changed = (name, low, high if high == inf else low + (high - low) * share)
         return CapacityRequirement((*self.intervals[:k], changed, *self.intervals[k + 1 :]))
 
     def _scaled(self, rng: np.random.Generator, below: float, above: float) -> CapacityRequirement:
@@ -257,7 +266,7 @@ class CapacityRequirement:
         return CapacityRequirement((*self.intervals[:k], changed, *self.intervals[k + 1 :]))
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "intervals": {name: [low, high] for name, low, high in self.intervals}}
+        return {"kind": self.kind, "intervals": {name: [low, None if high == inf else high] for name, low, high in self.intervals}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

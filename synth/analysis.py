@@ -2,57 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import jax
-import numpy as np
 
 import properties
 from properties import PROPERTIES, Capacity, Inference, RelationalProperty, Shape
 from synth.effect import macs as op_macs
 from synth.effect import summary
 from synth.graph import Graph
-from synth.op import PROBE_BATCH, Value, state_of
+from synth.op import PROBE_BATCH, Value, avals_of, state_of
 
 
 def infer(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
     """The properties of a graph at the probe's batch size, from its ops' summaries; relations compose and join along its edges.
 
-    Errs on the side that the properties err on, and is never tighter than interpreting the whole jaxpr allows.
+    Errs on the side that the properties err on, and is never tighter than interpreting the whole jaxpr allows. The capacity is that
+    of one example: `params` are the trained parameters, `state` is what else the ops hold.
     """
     reached = {item.name: _identities(index, item.value, asked) for index, item in enumerate(graph.inputs)}
-    total = Capacity()
+    capacities: list[Capacity] = []
     unknown: set[str] = set()
     for node in graph.nodes:
         own = summary(node.op, graph.input_values(node), asked)
         reached[node.name] = _follow(own, [reached[name] for name in node.inputs])
-        total, unknown = total + own.capacity, unknown | set(own.unknown)
+        capacities.append(own.capacity)
+        unknown.update(own.unknown)
     tables: dict[str, dict[tuple[int, int], Any]] = {each.name: {} for each in asked}
     for o, output in enumerate(graph.outputs):
         for name, by_input in reached[output].items():
             tables[name].update({(i, o): relation for i, relation in by_input.items()})
     inputs = tuple(type_of(item.value) for item in graph.inputs)
     outputs = tuple(type_of(graph.values[name]) for name in graph.outputs)
-    return Inference.of(inputs, outputs, tables, total, sorted(unknown))
+    return Inference.of(inputs, outputs, tables, _total(graph, capacities).per_example(PROBE_BATCH), sorted(unknown))
 
 
 def verify(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
     """The properties of a graph by interpreting the jaxpr of its whole `apply`: what every claim is checked against."""
-    weights: dict[str, dict[str, dict[str, jax.ShapeDtypeStruct]]] = {"params": {}, "state": {}}
-    for node in graph.nodes:
-        inputs = graph.input_values(node)
-        for collection, owned in (("params", node.op.weights(*inputs)), ("state", state_of(node.op, inputs))):
-            if owned:
-                weights[collection][node.name] = {
-                    name: jax.ShapeDtypeStruct(weight.shape, np.dtype(weight.dtype)) for name, weight in owned.items()
-                }
-    return properties.infer(graph.apply, *(item.value.aval() for item in graph.inputs), params=weights, properties=asked)
+    weights = {node.name: avals_of(node.op.weights(*graph.input_values(node))) for node in graph.nodes}
+    state = {node.name: avals_of(state_of(node.op, graph.input_values(node))) for node in graph.nodes}
+    found = properties.infer(
+        lambda params, state, *arrays: graph.apply({"params": params, "state": state}, *arrays),
+        *(item.value.aval() for item in graph.inputs), params=weights, state=state, properties=asked,
+    )  # fmt: skip
+    return replace(found, capacity=found.capacity.per_example(PROBE_BATCH))
 
 
 def macs(graph: Graph) -> int:
     """Multiply-adds of a graph for one example."""
     return sum(op_macs(node.op, graph.input_values(node)) for node in graph.nodes)
+
+
+def _total(graph: Graph, capacities: Sequence[Capacity]) -> Capacity:
+    """The capacity of a graph from those of its nodes: work adds up, a node's memory comes on top of what waits outside of it."""
+    last: dict[str, int] = {}
+    for step, node in enumerate(graph.nodes):
+        last |= dict.fromkeys((*node.inputs, node.name), step)
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    bytes_of = {name: type_of(value).bytes for name, value in graph.values.items()}
+    alive = sum(bytes_of[item.name] for item in graph.inputs)
+    peak, total = alive, Capacity()
+    for step, (node, own) in enumerate(zip(graph.nodes, capacities, strict=True)):
+        reads = set(node.inputs)
+        peak = max(peak, alive - sum(bytes_of[name] for name in reads) + own.peak_bytes)
+        alive += bytes_of[node.name] - sum(bytes_of[name] for name in {*reads, node.name} if last[name] == step)
+        total = total + own
+    return replace(total, peak_bytes=peak)
 
 
 def _identities(index: int, value: Value, asked: tuple[RelationalProperty, ...]) -> dict[str, dict[int, Any]]:

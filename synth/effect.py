@@ -16,7 +16,7 @@ import numpy as np
 
 import properties
 from properties import PROPERTIES, RelationalProperty
-from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, output_value, weight_avals
+from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, output_value, state_of
 
 _CHANNELS = (16, 32, 48, 64)
 _SIZES = (16, 32, 48)
@@ -39,7 +39,10 @@ def summary(op: Op, inputs: tuple[Value, ...], asked: tuple[RelationalProperty, 
     op.check(*inputs)
     avals = [value.aval() for value in inputs]
     try:
-        return properties.infer(op.apply, *avals, params=weight_avals(op, inputs), properties=asked)
+        return properties.infer(
+            lambda weights, state, *arrays: op.apply({**weights, **state}, *arrays),
+            *avals, params=avals_of(op.weights(*inputs)), state=avals_of(state_of(op, inputs)), properties=asked,
+        )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise ShapeMismatch(f"{op} does not fit {', '.join(map(str, inputs))}: {str(error).splitlines()[0]}") from error
 

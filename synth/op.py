@@ -138,7 +138,11 @@ def state_of(op: Op, inputs: Sequence[Value]) -> dict[str, Weight]:
 
 def weight_avals(op: Op, inputs: Sequence[Value]) -> dict[str, jax.ShapeDtypeStruct]:
     """The JAX types of everything that `op.apply` reads beside its inputs."""
-    owned = op.weights(*inputs) | state_of(op, inputs)
+    return avals_of(op.weights(*inputs) | state_of(op, inputs))
+
+
+def avals_of(owned: Mapping[str, Weight]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The JAX types of weights, by name."""
     return {name: jax.ShapeDtypeStruct(weight.shape, np.dtype(weight.dtype)) for name, weight in owned.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import pytest
 from jax import lax
 
 import properties
+from properties import CapacityRequirement
+from properties.display import table_text
 
 X = jnp.ones((3, 4))
 W = jnp.ones((4, 4))
@@ -83,13 +86,46 @@ def test_what_decides_reaches_every_result() -> None:
 
 def test_a_loop_of_unknown_length_has_lower_bounds_only_and_says_so() -> None:
     def program(w: Any, x: Any) -> Any:
-        return lax.while_loop(lambda s: s[0] < w[0, 0], lambda s: (s[0] + 1, layer(w, s[1])), (0.0, x))[1]
+        looped = lax.while_loop(lambda s: s[0] < w[0, 0], lambda s: (s[0] + 1, layer(w, s[1])), (0.0, x))[1]
+        return looped @ w
 
     inference = properties.infer(program, X, params=W)
-    assert not inference.capacity.bounded
-    assert inference.capacity.macs == 3 * 4 * 4
+    capacity = inference.capacity
+    assert not capacity.bounded
+    # one product after the loop; none or any number of them in it, of which the figure counts one
+    assert capacity.interval("macs") == (3 * 4 * 4, math.inf)
+    assert capacity.macs == 2 * 3 * 4 * 4
+    assert capacity.interval("params") == (16, 16)
+    assert capacity.interval("peak_bytes")[1] == capacity.peak_bytes  # no number of trips needs more memory
+    assert capacity.to_json()["macs"] == [48, None] and capacity.to_json()["params"] == 16
+    assert "at least 48" in inference._repr_html_() and "at least 48" in table_text({"loop": inference})
+    asked = CapacityRequirement.between
+    assert asked(macs=(48, None)).met(inference) and asked(params=(0, 16), peak_bytes=(0, capacity.peak_bytes)).met(inference)
+    assert asked(macs=(0, 10**30)).distance(inference) == 1
+    assert asked(macs=(96, None)).distance(inference) == 0.5
     assert inference.depth[0, 0] == properties.UNBOUNDED
     assert inference.mixing[0, 0].matrix.tolist() == [[1, 0], [3, 3]]
+
+
+def test_a_conditional_costs_an_interval() -> None:
+    def program(w: Any, x: Any) -> Any:
+        return lax.cond(x[0, 0] > 0, lambda v: v, lambda v: twice(w, v), x) @ w
+
+    inference = properties.infer(program, X, params=W)
+    assert inference.capacity.interval("macs") == (3 * 4 * 4, 3 * 3 * 4 * 4)
+    assert inference.capacity.to_json()["macs"] == [48, 144]
+    assert "48 … 144" in inference._repr_html_()
+    assert not CapacityRequirement.between(macs=(0, 100)).met(inference)
+    assert not CapacityRequirement.between(macs=(100, 200)).met(inference)
+    in_a_loop = properties.infer(lambda w, x: lax.fori_loop(0, 5, lambda _, v: program(w, v), x), X, params=W)
+    assert in_a_loop.capacity.interval("macs") == (5 * 48, 5 * 144)
+
+
+def test_a_figure_that_is_none_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no figure parameters; it has params, state, macs"):
+        CapacityRequirement.between(parameters=(0, 5))
+    with pytest.raises(ValueError, match="no figure of the capacity is called 'flops'"):
+        properties.Capacity().interval("flops")
 
 
 def test_a_scan_counts_every_trip() -> None:

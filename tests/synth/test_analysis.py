@@ -30,7 +30,18 @@ def test_composition_equals_interpreting_the_whole(graph: Graph) -> None:
     composed, whole = infer(graph), verify(graph)
     assert composed.shape == whole.shape
     assert composed.relations == whole.relations
-    assert composed.capacity.macs == whole.capacity.macs
+    for figure in ("macs", "params", "state", "elementwise", "bytes_moved", "peak_bytes"):
+        assert getattr(composed.capacity, figure) == getattr(whole.capacity, figure), figure
+
+
+def test_capacity_is_that_of_one_example_and_keeps_state_apart() -> None:
+    graph = blocks()[0]
+    found = infer(graph).capacity
+    assert found.params == graph.params == 9 * 16 * 16 + 2 * 16
+    assert found.state == 2 * 16
+    assert found.macs == macs(graph) == 64 * 9 * 16 * 16
+    # the input, which the sum needs, what the norm reads and what it makes
+    assert found.peak_bytes == 3 * 4 * 64 * 16
 
 
 @pytest.mark.parametrize("seed", range(25))
