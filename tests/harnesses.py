@@ -5,6 +5,7 @@ from __future__ import annotations
 from synth.op import Op
 from synth.ops import (
     Add,
+    Attention,
     AvgPool,
     BatchNorm,
     ClassToken,
@@ -90,6 +91,8 @@ OP_CASES: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
     (Concatenate(), (IMAGE, (9, 8, 3))),
     (MultiHeadAttention(heads=2), (TOKENS,)),
     (MultiHeadAttention(heads=4, causal=True), (TOKENS,)),
+    (Attention(heads=2), (TOKENS, (5, 8), (5, 4))),
+    (Attention(heads=4, causal=True), (TOKENS, TOKENS, TOKENS)),
     (PositionEmbedding(), (TOKENS,)),
     (ClassToken(), (TOKENS,)),
     (ClassToken(tokens=3), (TOKENS,)),

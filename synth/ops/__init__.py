@@ -17,7 +17,7 @@ from synth.ops.activation import (
     SquaredRelu,
     StochasticDepth,
 )
-from synth.ops.attention import ClassToken, MultiHeadAttention, PositionEmbedding
+from synth.ops.attention import Attention, ClassToken, MultiHeadAttention, PositionEmbedding
 from synth.ops.convolution import Conv, DepthwiseConv
 from synth.ops.dense import Dense
 from synth.ops.layout import Flatten, Reshape, Select, Transpose, Zero
@@ -46,7 +46,7 @@ OPS: Vocabulary = vocabulary(
     *(Relu, Relu6, Gelu, Silu, HardSilu, Sigmoid, HardSigmoid, SquaredRelu, Softmax, Scale, Dropout, StochasticDepth),
     *(AvgPool, MaxPool, GlobalAvgPool),
     *(Add, Multiply, Concatenate),
-    *(MultiHeadAttention, PositionEmbedding, ClassToken),
+    *(MultiHeadAttention, Attention, PositionEmbedding, ClassToken),
     *(Flatten, Reshape, Transpose, Select, Zero),
     *(Opaque,),
 )

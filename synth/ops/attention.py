@@ -43,12 +43,47 @@ class MultiHeadAttention(Op):
             jnp.einsum("btc,chd->bthd", x, weights[f"{name}_kernel"]) + weights[f"{name}_bias"]
             for name in ("query", "key", "value")
         )
-        # Scaling the query and not the scores keeps one linear step before the product and none after it.
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query / float(np.sqrt(query.shape[-1])), key)
-        if self.causal:
-            scores = jnp.where(np.tri(x.shape[1], dtype=bool), scores, -1e30)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value)
+        mixed = _attended(query, key, value, causal=self.causal)
         return jnp.einsum("bqhd,hdc->bqc", mixed, weights["out_kernel"]) + weights["out_bias"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Op):
+    """Scaled dot-product attention of queries, keys and values that are given, in `heads` heads that share the features.
+
+    Without weights: a projection, and what stands after it, is a node of its own (So et al., 2021, put a convolution there).
+    """
+
+    arity = 3
+    taste = 0.5
+
+    heads: int = choice(2, among=(1, 2, 4))
+    causal: bool = False
+
+    def check(self, *inputs: Value) -> None:
+        query, key, value = inputs
+        if any(len(x.shape) != 3 for x in inputs):
+            raise ShapeMismatch(f"{self} wants batch, positions and features; got {', '.join(map(str, inputs))}")
+        if query.channels != key.channels or key.shape[1] != value.shape[1]:
+            raise ShapeMismatch(f"{self} wants queries like keys and as many keys as values; got {', '.join(map(str, inputs))}")
+        if query.channels % self.heads or value.channels % self.heads:
+            raise ShapeMismatch(f"{self} has {self.heads} heads, which must divide the features; got {', '.join(map(str, inputs))}")
+        if self.causal and query.shape[1] != key.shape[1]:
+            raise ShapeMismatch(f"{self} is causal and wants as many queries as keys; got {query} and {key}")
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        query, key, value = (x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads) for x in inputs)
+        mixed = _attended(query, key, value, causal=self.causal)
+        return mixed.reshape(*inputs[0].shape[:2], inputs[2].shape[2])
+
+
+def _attended(query: jax.Array, key: jax.Array, value: jax.Array, *, causal: bool) -> jax.Array:
+    """The mean of the values (batch, positions, heads, features) by the softmax of the scaled products."""
+    # Scaling the query and not the scores keeps one linear step before the product and none after it.
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query / float(np.sqrt(query.shape[-1])), key)
+    if causal:
+        scores = jnp.where(np.tri(query.shape[1], dtype=bool), scores, -1e30)
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value)
 
 
 @dataclass(frozen=True, kw_only=True)

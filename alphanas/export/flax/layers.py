@@ -116,6 +116,13 @@ def multi_head_attention(op: attention.MultiHeadAttention, inputs: tuple[Value, 
     return Layer(expression, Module("nnx.MultiHeadAttention", arguments))
 
 
+def dot_product_attention(op: attention.Attention, inputs: tuple[Value, ...]) -> Layer:
+    """Attention of given queries, keys and values, each split into heads."""
+    mask = ", mask=nnx.make_causal_mask({0}[..., 0])" if op.causal else ""
+    split = f"*(t.reshape(*t.shape[:2], {op.heads}, -1) for t in ({{0}}, {{1}}, {{2}}))"
+    return Layer(f"nnx.dot_product_attention({split}{mask}).reshape(*{{0}}.shape[:2], {inputs[2].channels})")
+
+
 def dropout(op: activation.Dropout, inputs: tuple[Value, ...]) -> Layer:
     """Dropout, with a random stream of its own."""
     return Layer(CALL, Module("nnx.Dropout", (Argument("rate", op.rate, positional=True),)))
@@ -234,6 +241,7 @@ WRITERS: Mapping[type[Op], Writer] = {
     merge.Multiply: _infix("*"),
     merge.Concatenate: concatenate,
     attention.MultiHeadAttention: multi_head_attention,
+    attention.Attention: dot_product_attention,
     attention.PositionEmbedding: position_embedding,
     attention.ClassToken: class_token,
     layout.Flatten: _plain("{0}.reshape({0}.shape[0], -1)"),
