@@ -138,19 +138,19 @@ def _example(op_type: type[Op]) -> Graph:
         sized = {name: 4 for name, field in op_type.__dataclass_fields__.items() if field.metadata.get("size")}
         special = {"reshape": {"shape": (-1, 4)}, "transpose": {"order": tuple(range(len(shape), 0, -1))}}
         op = op_type(**sized, **special.get(op_type.kind(), {}))
-        if op.arity not in (1, None):
-            break
         value = Value((None, *shape))
-        if op.arity is None:
-            item = Input("images", value.shape)
-            return Graph(
-                (item,), (Node("scaled", Dense(features=4), ("images",)), Node("merged", op, ("images", "scaled"))), ("merged",)
-            )
         try:
-            return chain(value, [op])
+            return chain(value, [op]) if op.arity == 1 else _merging(op, value)
         except ValueError:
             continue
     raise AssertionError(f"no example of {op_type}")
+
+
+def _merging(op: Op, value: Value) -> Graph:
+    """A graph in which an op of several inputs reads the graph's input and maps of it."""
+    maps = tuple(Node(f"map{k}", Dense(features=4), ("images",)) for k in range((op.arity or 2) - 1))
+    merged = Node("merged", op, ("images", *(node.name for node in maps)))
+    return Graph((Input("images", value.shape),), (*maps, merged), ("merged",))
 
 
 @pytest.mark.parametrize("op_type", OPERATIONS, ids=lambda op_type: op_type.kind())
