@@ -3,60 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
 import numpy as np
 
 from alphanas.errors import FAILED, UserError
-from alphanas.models.weights import write_atomically
 from synth.graph import Graph, Variables
 
 TOLERANCE = 1e-4
 """Largest error of an export, as a part of the largest output (at least 1): what reordered 32-bit sums may differ by."""
 
 SEED = 0
-BATCH = 3
-"""The batch of a check is none of the sizes that a trace was made at, so that a baked-in batch is seen."""
+BATCHES = (1, 3)
+"""Where the batch is free, none of the sizes that a trace was made at is among them beside one, so that a baked-in batch is seen."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export wrote, and the largest error that its check saw, as a part of the largest output (at least 1)."""
+    """What an export wrote and checked: `max_error` is the largest error, as a part of the largest output (at least 1).
+
+    `inputs` are (name, shape, dtype), None being the free batch; `checked_by` is what ran the written files; `details` are the
+    format's own (opset, target, …).
+    """
 
     format: str
     files: tuple[str, ...]
     max_error: float
-    batch: int
+    tolerance: float
+    batches: tuple[int, ...]
     seed: int
     graph: str
-    details: tuple[tuple[str, Any], ...] = ()
+    inputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
+    checked_by: str
+    versions: Mapping[str, str]
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The record that stands beside the files."""
-        return dataclasses.asdict(self) | {"files": list(self.files), "details": dict(self.details)}
+        return dataclasses.asdict(self)
 
 
-def random_inputs(graph: Graph, *, batch: int = BATCH, seed: int = SEED) -> tuple[np.ndarray, ...]:
-    """Standard normal inputs of a graph; small whole numbers where an input is of an integer type."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a caller may say about an export: `batch` where the form fixes it, and what `target` is compiled for."""
+
+    batch: int = 1
+    target: str | None = None
+
+
+def random_inputs(graph: Graph, *, batch: int, seed: int = SEED) -> tuple[np.ndarray, ...]:
+    """Standard normal inputs of a graph; zeros and ones where an input is of an integer type."""
     rng = np.random.default_rng(seed)
     arrays = []
     for item in graph.inputs:
         shape = item.value.aval(batch).shape
-        whole = np.issubdtype(np.dtype(item.dtype), np.integer)
+        whole = not np.issubdtype(np.dtype(item.dtype), np.inexact)
         arrays.append((rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)).astype(item.dtype))
     return tuple(arrays)
 
 
 def largest_error(wanted: Any, seen: Any) -> float:
-    """The largest difference between outputs, as a part of the largest wanted one (at least 1); infinite for unequal shapes."""
+    """The largest difference between outputs, as a part of the largest wanted one (at least 1).
+
+    Infinite for unequal shapes and NaN where any output is NaN.
+    """
     pairs = list(zip(_several(wanted), _several(seen), strict=True))
     if any(a.shape != b.shape for a, b in pairs):
         return float("inf")
-    return max(float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(a), initial=0.0))) for a, b in pairs)
+    return float(np.max([np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(a), initial=0.0)) for a, b in pairs]))
 
 
 def _several(outputs: Any) -> Sequence[np.ndarray]:
@@ -65,12 +82,26 @@ def _several(outputs: Any) -> Sequence[np.ndarray]:
 
 
 def check(
-    graph: Graph, variables: Variables, run: Callable[..., Any], *, format: str, files: Sequence[str], batch: int = BATCH
+    graph: Graph,
+    variables: Variables,
+    run: Callable[..., Any],
+    *,
+    format: str,
+    files: Sequence[str],
+    checked_by: Sequence[str],
+    batches: Sequence[int] = BATCHES,
+    details: Mapping[str, Any] | None = None,
 ) -> Exported:
-    """Runs an export on random inputs beside its graph; raises UserError where they differ by more than the tolerance."""
-    inputs = random_inputs(graph, batch=batch)
-    wanted = jax.jit(graph.apply)(variables, *inputs)
-    error = largest_error(wanted, run(*inputs))
+    """Runs an export on random inputs beside its graph; raises UserError where they differ by more than the tolerance.
+
+    `checked_by` names the packages that ran it, whose versions are put on record.
+    """
+    apply = jax.jit(graph.apply)
+    errors = []
+    for batch in batches:
+        inputs = random_inputs(graph, batch=batch)
+        errors.append(largest_error(apply(variables, *inputs), run(*inputs)))
+    error = float(np.max(errors))
     if not error <= TOLERANCE:
         raise UserError(
             f"export as {format}",
@@ -80,15 +111,16 @@ def check(
             exit_code=FAILED,
             cause="export_differs",
         )
-    return Exported(format, tuple(files), error, batch, SEED, graph.hash)
-
-
-def record(exported: Exported, directory: Path) -> Exported:
-    """Writes what was checked to `export.json` beside the files, by format; what other formats wrote there stays."""
-    path = directory / "export.json"
-    try:
-        others = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        others = {}
-    write_atomically(path, json.dumps(others | {exported.format: exported.to_dict()}, indent=2) + "\n")
-    return exported
+    return Exported(
+        format=format,
+        files=tuple(files),
+        max_error=error,
+        tolerance=TOLERANCE,
+        batches=tuple(batches),
+        seed=SEED,
+        graph=graph.hash,
+        inputs=tuple((item.name, item.shape, item.dtype) for item in graph.inputs),
+        checked_by=" and ".join(checked_by),
+        versions={name: metadata.version(name) for name in dict.fromkeys(("jax", "numpy", *checked_by))},
+        details=dict(details or {}),
+    )

@@ -11,27 +11,27 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-from alphanas.export.check import Exported, check, record
+from alphanas.export.check import Exported, Options, check
 from alphanas.models import weights
 from synth.graph import Graph, Variables
 
 FILE = "model.stablehlo"
+EXPIRY = "JAX promises to read this file for six months after the version that wrote it; the graph format lasts"
 
 
-def export_stablehlo(graph: Graph, variables: Variables, directory: Path) -> Exported:
+def export_stablehlo(graph: Graph, variables: Variables, folder: Path, options: Options) -> Exported:
     """Writes `model.stablehlo`, which `jax.export.deserialize` reads: inference, for the CPU, at any batch size."""
-    weights.check(graph, variables)
+    del options  # holds any batch
     (batch,) = jax_export.symbolic_shape("batch")
     shapes = [
         jax.ShapeDtypeStruct(tuple(batch if size is None else size for size in item.shape), item.dtype) for item in graph.inputs
     ]
     exported = jax_export.export(jax.jit(lambda *inputs: graph.apply(variables, *inputs)), platforms=["cpu"])(*shapes)
-    data = bytes(exported.serialize())
-    read = jax_export.deserialize(bytearray(data))
+    weights.write_atomically(folder / FILE, bytes(exported.serialize()))
+    read = jax_export.deserialize(bytearray((folder / FILE).read_bytes()))
 
     def run(*inputs: Any) -> Any:
         return read.call(*inputs)
 
-    checked = check(graph, variables, run, format="stablehlo", files=(FILE,))
-    weights.write_atomically(Path(directory) / FILE, data)
-    return record(checked, Path(directory))
+    details = {"calling_convention": exported.calling_convention_version, "note": EXPIRY}
+    return check(graph, variables, run, format="stablehlo", files=(FILE,), checked_by=("jax",), details=details)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphanas.export.blocks import blocks, tidy
-from alphanas.export.check import Exported, check, record
+from alphanas.export.check import Exported, Options, check
 from alphanas.export.flax.classes import Classes
 from alphanas.models import weights
 from synth.graph import Graph, Variables
@@ -92,24 +91,17 @@ def source(graph: Graph) -> str:
     return f"{head}\n\n{classes}\n\nDTYPES = {{{dtypes}}}\n{load}"
 
 
-def export_flax(graph: Graph, variables: Variables, directory: Path) -> Exported:
+def export_flax(graph: Graph, variables: Variables, folder: Path, options: Options) -> Exported:
     """Writes `model.py`, Flax NNX source that runs with jax and flax alone, and `weights.safetensors`.
 
-    The two are run beside the graph before they are put in place. Raises UserError for nodes that have no Flax form.
+    Raises UserError for nodes that have no Flax form.
     """
-    weights.check(graph, variables)
+    del options  # holds any batch, on any machine
     graph, variables = tidy(graph, variables)
-    text = source(graph)
-    with tempfile.TemporaryDirectory() as scratch:
-        written = Path(scratch)
-        (written / "model.py").write_text(text)
-        weights.save(variables, written / "weights.safetensors")
-        model = load_source(written)
-        exported = check(graph, variables, model, format="flax", files=("model.py", "weights.safetensors"))
-    directory = Path(directory)
-    weights.save(variables, directory / "weights.safetensors")
-    weights.write_atomically(directory / "model.py", text)
-    return record(exported, directory)
+    weights.write_atomically(folder / "model.py", source(graph))
+    weights.save(variables, folder / "weights.safetensors")
+    files = ("model.py", "weights.safetensors")
+    return check(graph, variables, load_source(folder), format="flax", files=files, checked_by=("flax", "jax"))
 
 
 def load_source(directory: Path) -> Any:
