@@ -15,6 +15,8 @@ from alphanas.export import place
 from alphanas.export.check import Exported, Options
 from alphanas.export.flax.export import export_flax
 from alphanas.export.graph import export_graph, open_graph
+from alphanas.export.onnx.export import FILE as ONNX
+from alphanas.export.onnx.export import export_onnx
 from alphanas.export.stablehlo import FILE as STABLEHLO
 from alphanas.export.stablehlo import export_stablehlo
 from alphanas.models import weights
@@ -35,6 +37,7 @@ FORMATS: dict[str, Format] = {
     "flax": Format(export_flax),
     "graph": Format(export_graph),
     "stablehlo": Format(export_stablehlo, STABLEHLO),
+    "onnx": Format(export_onnx, ONNX),
 }
 
 
