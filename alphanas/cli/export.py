@@ -1,52 +1,131 @@
-"""`export DIR`: a candidate of a study in the form that another tool reads."""
+"""`export SOURCE`: a candidate of a study, or any model, in the form that another tool reads."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alphanas.cli.common import add_json, natural, print_json
-from alphanas.errors import FAILED, UserError
+from alphanas.cli.common import MODEL_HELP, add_json, natural, positive, print_json, shape
+from alphanas.errors import FAILED, Fault, UserError
+
+if TYPE_CHECKING:
+    from synth.graph import Graph, Variables
 
 FORMATS = ("flax", "stablehlo", "onnx", "tvm", "graph")
 
-HELP = """write a candidate as Flax source, StableHLO, ONNX, a compiled TVM module, or graph
+HELP = """write a model as Flax source, StableHLO, ONNX, a compiled TVM module, or graph
 
-flax: a folder with model.py (Flax NNX; needs flax and jax alone) and weights.safetensors"""
+flax:      model.py, readable Flax NNX source that needs flax and jax alone, and weights.safetensors
+onnx:      model.onnx, weights inside, batch free; needs the extra 'onnx'
+tvm:       a library for one batch size and one target, and load.py, which needs tvm and numpy alone
+stablehlo: model.stablehlo for jax.export, weights inside, batch free; JAX reads it for six months
+graph:     graph.json and weights.safetensors, which every later version of this program opens
+
+Each is run beside the model on random inputs before it is put in place; export.json says what was checked. --out is a folder; for
+onnx and stablehlo it may be a file of that ending. Files that no export wrote are never replaced."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is exported, and how it is called in the output."""
+
+    facts: dict[str, object]
+    graph: Graph
+    variables: Variables
+
+    def __str__(self) -> str:
+        return " ".join(f"{name} {value}" for name, value in self.facts.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `export`."""
-    parser.add_argument("folder", metavar="DIR", help="run folder of a search")
-    parser.add_argument("--candidate", type=natural, metavar="ID", help="which one; without it the best")
+    parser.add_argument(
+        "source", metavar="SOURCE", help=f"run folder of a search, folder of a graph export, or a model: {MODEL_HELP}"
+    )
+    parser.add_argument("--candidate", type=natural, metavar="ID", help="which one of a run folder; without it the best")
     parser.add_argument("--format", choices=FORMATS, required=True, help="form to write")
-    parser.add_argument("--out", required=True, metavar="PATH", help="file or folder to write")
+    parser.add_argument("--out", required=True, metavar="PATH", help="folder or file to write")
+    parser.add_argument("--input", type=shape, metavar="SHAPE", help="shape of a model's input, batch first, such as 1,32,32,3")
+    parser.add_argument(
+        "--classes", type=positive, default=10, metavar="N", help="classes of a model of the zoo (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="batch size, for tvm (default: %(default)s)")
+    parser.add_argument(
+        "--target", metavar="NAME", help="for tvm: a CPU that LLVM knows, or TRIPLE/CPU to cross-compile; without it this machine"
+    )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports, and prints what was written."""
-    folder, out = Path(arguments.folder), Path(arguments.out)
+    _refuse_idle_options(arguments)
+    subject = _subject(arguments)
+    out = Path(arguments.out)
 
+    from alphanas.export import Options, export
+
+    options = Options(batch=arguments.batch, target=arguments.target)
+    exported = export(subject.graph, subject.variables, arguments.format, out, options=options)
+    if arguments.json:
+        print_json({**subject.facts, **exported.to_dict(), "out": str(out)})
+        return 0
+    folder = out.parent if out.is_file() else out
+    print(f"{subject} as {exported.format}, largest error {exported.max_error:.1e} in {exported.checked_by}:")
+    for name in (*exported.files, "export.json"):
+        print(f"  {folder / name}")
+    return 0
+
+
+def _refuse_idle_options(arguments: argparse.Namespace) -> None:
+    """An option that would change nothing is a misunderstanding."""
+    is_model = ":" in arguments.source and not Path(arguments.source).exists()
+    idle = [
+        (arguments.candidate is not None and is_model, "--candidate", "a run folder"),
+        (arguments.input is not None and not is_model, "--input", f"a model ({MODEL_HELP})"),
+        (arguments.target is not None and arguments.format != "tvm", "--target", "--format tvm"),
+        (arguments.batch != 1 and arguments.format != "tvm", "--batch", "--format tvm: the batch of all others is free"),
+    ]
+    faults = [Fault(option, saw="it has no effect here", wanted=f"it with {wanted}") for applies, option, wanted in idle if applies]
+    if is_model and arguments.input is None:
+        faults.append(Fault(f"export {arguments.source}", saw="no shape of its input", wanted="--input such as 1,32,32,3"))
+    if faults:
+        raise UserError(faults, cause="bad_usage")
+
+
+def _subject(arguments: argparse.Namespace) -> _Subject:
+    folder = Path(arguments.source)
+    if arguments.input is not None:
+        return _model(arguments)
+    if (folder / "graph.json").is_file() and not (folder / "study.sqlite").exists():
+        from alphanas.export import open_graph
+
+        return _Subject({"graph": str(folder)}, *open_graph(folder))
+    return _candidate(folder, arguments.candidate)
+
+
+def _model(arguments: argparse.Namespace) -> _Subject:
+    import jax
+
+    from alphanas.cli.model import load_model
+
+    lifted = load_model(arguments)
+    variables = lifted.variables
+    if variables is None:
+        variables = lifted.graph.init(jax.random.key(0))
+    return _Subject({"model": arguments.source}, lifted.graph, variables)
+
+
+def _candidate(folder: Path, number: int | None) -> _Subject:
+    from alphanas.models import weights
     from alphanas.study import open_study
 
     study = open_study(folder)
-    candidate = study.best() if arguments.candidate is None else study.candidate(arguments.candidate)
+    candidate = study.best() if number is None else study.candidate(number)
     path = candidate.weights()
     if path is None:
         saw = "no weights: it was not trained" + ("" if candidate.status == "ok" else f", it is {candidate.status}")
         raise UserError(f"candidate {candidate.id}", saw=saw, remedy="choose one that was", exit_code=FAILED, cause="not_trained")
-
-    from alphanas.export import export
-    from alphanas.models import weights
-
     graph = candidate.graph()
-    exported = export(graph, weights.load(path, graph), arguments.format, out)
-    if arguments.json:
-        print_json({"candidate": candidate.id, **dataclasses.asdict(exported), "out": str(out)})
-        return 0
-    print(f"candidate {candidate.id} as {exported.format}, largest error {exported.max_error:.1e}:")
-    for name in exported.files:
-        print(f"  {out / name}")
-    return 0
+    return _Subject({"candidate": candidate.id}, graph, weights.load(path, graph))

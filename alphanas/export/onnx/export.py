@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphanas.errors import FAILED, Fault, UserError
-from alphanas.export.blocks import tidy
 from alphanas.export.check import Exported, Options, check
 from alphanas.export.onnx import primitives
 from alphanas.export.onnx.layouts import Demand, channels_first, has_layout
@@ -35,25 +35,37 @@ def export_onnx(graph: Graph, variables: Variables, folder: Path, options: Optio
     del options  # holds any batch, on any machine
     _require("onnx", "onnxruntime")
     import onnx
-    import onnxruntime
 
-    graph, variables = tidy(graph, variables)
+    graph = graph.pruned()
     writer = written(graph, variables)
     model = _model(graph, writer)
     large = sum(array.nbytes for array in writer.initializers.values()) > EXTERNAL_BYTES
     files = (FILE, f"{FILE}.data") if large else (FILE,)
     onnx.save_model(model, folder / FILE, save_as_external_data=large, location=files[-1] if large else None)
-    onnx.checker.check_model(str(folder / FILE), full_check=True)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / FILE), settings, providers=["CPUExecutionProvider"])
-    names = [item.name for item in session.get_inputs()]
-
-    def run(*inputs: Any) -> Any:
-        return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
-
+    run = runner(folder / FILE)
     details = {"opset": OPSET, "ir_version": IR_VERSION, "nodes": len(writer.nodes), "layout_changes": writer.transpositions}
     return check(graph, variables, run, format="onnx", files=files, checked_by=("onnxruntime", "onnx"), details=details)
+
+
+def runner(path: Path) -> Callable[..., Any]:
+    """An ONNX file in onnxruntime, as a function from arrays to a tuple of arrays. Raises UserError for a model that it refuses."""
+    import onnx
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    refusals = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+    refusals += tuple(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        saw = f"a model that onnxruntime refuses: {str(error).strip().splitlines()[0]}"
+        remedy = "export as stablehlo or graph instead"
+        raise UserError("export as onnx", saw=saw, remedy=remedy, exit_code=FAILED, cause="not_exportable") from error
+    names = [item.name for item in session.get_inputs()]
+    return lambda *inputs: tuple(session.run(None, dict(zip(names, inputs, strict=True))))
 
 
 def written(graph: Graph, variables: Variables) -> Writer:

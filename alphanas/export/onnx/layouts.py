@@ -33,6 +33,8 @@ def has_layout(rank: int) -> bool:
 
 def channels_first(graph: Graph, demand: Callable[[Node], Demand]) -> frozenset[str]:
     """The names of the nodes that run channels first; the fewest values cross between these and the others."""
+    if all(demand(node) is not Demand.FIRST for node in graph.nodes):
+        return frozenset()
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 

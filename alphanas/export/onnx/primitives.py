@@ -386,6 +386,7 @@ PRIMITIVES: Mapping[str, Emit] = {
     "log1p": _with_number("Add", 1.0, after="Log"),
     "expm1": _with_number("Sub", 1.0, wrap="Exp"),
     "exp2": _with_number("Pow", 2.0, before=True),
+    "erfc": _with_number("Sub", 1.0, before=True, wrap="Erf"),
     "square": square,
     "rsqrt": rsqrt,
     "integer_pow": integer_pow,
