@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 
 SEED = 0
 BATCHES = (1, 3)
-"""Where the batch is free, none of the sizes that a trace was made at is among them beside one, so that a baked-in batch is seen."""
+"""Two sizes where the batch is free, so that a baked-in batch is seen."""
 
 
 @dataclasses.dataclass(frozen=True)

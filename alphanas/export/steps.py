@@ -57,7 +57,7 @@ def program_of(op: Op, values: Sequence[Value]) -> tuple[Program, tuple[str, ...
 
     try:
         traces = [trace(apply, *(value.aval(batch) for value in values), *weights.values())[0] for batch in BATCHES]
-        flat = flatten(*traces)
+        flat = flatten(traces[0], traces[1])
         troubled = next((step.problem for step in flat.steps if step.problem), None)
         if troubled is not None:
             raise NoProgram(troubled)
@@ -92,9 +92,7 @@ def inlined(program: Program) -> Program:
 def typed(program: Program, op: Op, values: Sequence[Value]) -> list[Step]:
     """The steps of an op's program with the types of what they read and write."""
     weights = list(weight_avals(op, values).values())
-    types = [
-        dict(enumerate([*(value.aval(batch) for value in values), *weights][: program["inputs"]])) for batch in BATCHES
-    ]
+    types = [dict(enumerate([*(value.aval(batch) for value in values), *weights][: program["inputs"]])) for batch in BATCHES]
     return list(_typed(program, types))
 
 

@@ -101,7 +101,7 @@ def _model(graph: Graph, writer: Writer) -> Any:
     from onnx import helper, numpy_helper
 
     inputs = [_described(item.name, item.shape, item.dtype) for item in graph.inputs]
-    outputs = []
+    outputs: list[Any] = []
     for number, name in enumerate(graph.outputs):
         value = graph.values[name]
         made = writer.read(name, len(value.shape), first=False)
@@ -110,9 +110,7 @@ def _model(graph: Graph, writer: Writer) -> Any:
         outputs.append(_described(made, value.shape, value.dtype))
     arrays = [numpy_helper.from_array(array, name) for name, array in writer.initializers.items()]
     body = helper.make_graph(writer.nodes, "model", inputs, outputs, arrays)
-    return helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="alphanas"
-    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="alphanas")
 
 
 def _described(name: str, shape: tuple[int | None, ...], dtype: str) -> Any:

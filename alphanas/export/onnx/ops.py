@@ -11,7 +11,7 @@ import numpy as np
 
 from alphanas.export.onnx.layouts import Demand
 from alphanas.export.onnx.writer import Site
-from synth.op import Op
+from synth.op import Op, Value
 from synth.ops import activation, attention, convolution, dense, layout, merge, normalization, pooling
 
 Emit = Callable[[Any, Site], str]
@@ -78,9 +78,7 @@ def batch_norm(op: normalization.BatchNorm, site: Site) -> str:
 
 def layer_norm(op: normalization.LayerNorm, site: Site) -> str:
     """LayerNormalization over the features."""
-    return site.add(
-        "LayerNormalization", site.inputs[0], site.weight("scale"), site.weight("bias"), axis=-1, epsilon=op.epsilon
-    )
+    return site.add("LayerNormalization", site.inputs[0], site.weight("scale"), site.weight("bias"), axis=-1, epsilon=op.epsilon)
 
 
 def rms_norm(op: normalization.RmsNorm, site: Site) -> str:
@@ -123,18 +121,30 @@ def squared_relu(op: activation.SquaredRelu, site: Site) -> str:
 
 
 def scale(op: activation.Scale, site: Site) -> str:
-    """The learned number of a feature, with the fixed factor in it."""
-    return site.add("Mul", site.inputs[0], site.per_feature("scale", site.weights["scale"] * np.float32(op.initial)))
+    """The learned number of a feature."""
+    return site.add("Mul", site.inputs[0], site.per_feature("scale", site.weights["scale"]))
 
 
-def _pool(kind: str, **attributes: Any) -> Emit:
-    def emit(op: Any, site: Site) -> str:
-        rank = site.rank - 2
-        window, strides = (op.window,) * rank, (op.stride,) * rank
-        pads = _pads(window, strides, op.padding, site.values[0].spatial)
-        return site.add(kind, site.inputs[0], kernel_shape=window, strides=strides, pads=pads, **attributes)
+def relu6(op: activation.Relu6, site: Site) -> str:
+    """The positive part, capped."""
+    return site.add("Clip", site.inputs[0], site.number("low", 0.0), site.number("high", 6.0))
 
-    return emit
+
+def max_pool(op: pooling.MaxPool, site: Site) -> str:
+    """The largest of every window."""
+    return _pooled("MaxPool", op, site)
+
+
+def avg_pool(op: pooling.AvgPool, site: Site) -> str:
+    """The mean of every window, padding counted or not."""
+    return _pooled("AveragePool", op, site, count_include_pad=int(op.count_padding))
+
+
+def _pooled(kind: str, op: Any, site: Site, **attributes: Any) -> str:
+    rank = site.rank - 2
+    window, strides = (op.window,) * rank, (op.stride,) * rank
+    pads = _pads(window, strides, op.padding, site.values[0].spatial)
+    return site.add(kind, site.inputs[0], kernel_shape=window, strides=strides, pads=pads, **attributes)
 
 
 def global_avg_pool(op: pooling.GlobalAvgPool, site: Site) -> str:
@@ -164,29 +174,54 @@ def concatenate(op: merge.Concatenate, site: Site) -> str:
 
 
 def multi_head_attention(op: attention.MultiHeadAttention, site: Site) -> str:
-    """Scaled dot products in heads, as the op computes them."""
-    (x,) = site.values
-    positions, features = x.shape[1] or -1, x.channels
-    size = features // op.heads
-    split = site.sizes("heads", [0, positions, op.heads, size])
+    """Projections, scaled dot products in heads, and a projection back, as the op computes them."""
+    features = site.values[0].channels
 
-    def projected(name: str, order: list[int]) -> str:
+    def projected(name: str) -> str:
         kernel = site.array(f"{name}_kernel", site.weights[f"{name}_kernel"].reshape(features, features))
         bias = site.array(f"{name}_bias", site.weights[f"{name}_bias"].reshape(features))
-        flat = site.add("Add", site.add("MatMul", site.inputs[0], kernel, name=f"{name}_product"), bias, name=name)
-        return site.add("Transpose", site.add("Reshape", flat, split, name=f"{name}_split"), name=f"{name}_heads", perm=order)
+        return site.add("Add", site.add("MatMul", site.inputs[0], kernel, name=f"{name}_product"), bias, name=name)
 
-    query, key, value = projected("query", [0, 2, 1, 3]), projected("key", [0, 2, 3, 1]), projected("value", [0, 2, 1, 3])
-    scaled = site.add("Div", query, site.number("scale", float(np.sqrt(size))), name="scaled")
-    scores = site.add("MatMul", scaled, key, name="scores")
-    if op.causal:
-        mask = np.where(np.tri(positions, dtype=bool), 0.0, -1e30).astype(x.dtype)
-        scores = site.add("Add", scores, site.array("mask", mask), name="masked")
-    mixed = site.add("MatMul", site.add("Softmax", scores, name="weights", axis=-1), value, name="mixed")
-    together = site.add("Transpose", mixed, name="by_position", perm=[0, 2, 1, 3])
-    joined = site.add("Reshape", together, site.sizes("joined_shape", [0, positions, features]), name="joined")
+    query, key, value = (_Projected(projected(name), site.values[0]) for name in ("query", "key", "value"))
+    mixed = _attended(site, op, query, key, value, name="joined")
     kernel = site.array("out_kernel", site.weights["out_kernel"].reshape(features, features))
-    return site.add("Add", site.add("MatMul", joined, kernel, name="out"), site.weight("out_bias"))
+    return site.add("Add", site.add("MatMul", mixed, kernel, name="out"), site.weight("out_bias"))
+
+
+def given_attention(op: attention.Attention, site: Site) -> str:
+    """Scaled dot products of given queries, keys and values."""
+    query, key, value = (_Projected(name, kind) for name, kind in zip(site.inputs, site.values, strict=True))
+    return _attended(site, op, query, key, value)
+
+
+@dataclass(frozen=True)
+class _Projected:
+    """An input of attention: its ONNX name and its type."""
+
+    name: str
+    value: Value
+
+    @property
+    def positions(self) -> int:
+        """The size of the axis behind the batch."""
+        return self.value.shape[1] or -1
+
+
+def _attended(site: Site, op: Any, query: _Projected, key: _Projected, value: _Projected, *, name: str = "") -> str:
+    def heads(part: str, given: _Projected, order: list[int]) -> str:
+        shape = site.sizes(f"{part}_shape", [0, given.positions, op.heads, given.value.channels // op.heads])
+        return site.add("Transpose", site.add("Reshape", given.name, shape, name=f"{part}_split"), name=f"{part}_heads", perm=order)
+
+    size = query.value.channels // op.heads
+    scaled = site.add("Div", heads("query", query, [0, 2, 1, 3]), site.number("scale", float(np.sqrt(size))), name="scaled")
+    scores = site.add("MatMul", scaled, heads("key", key, [0, 2, 3, 1]), name="scores")
+    if op.causal:
+        mask = np.where(np.tri(query.positions, dtype=bool), 0.0, -1e30).astype(query.value.dtype)
+        scores = site.add("Add", scores, site.array("mask", mask), name="masked")
+    weights = site.add("Softmax", scores, name="weights", axis=-1)
+    mixed = site.add("MatMul", weights, heads("value", value, [0, 2, 1, 3]), name="mixed")
+    together = site.add("Transpose", mixed, name="by_position", perm=[0, 2, 1, 3])
+    return site.add("Reshape", together, site.sizes("joined_shape", [0, query.positions, value.value.channels]), name=name)
 
 
 def position_embedding(op: attention.PositionEmbedding, site: Site) -> str:
@@ -205,7 +240,12 @@ def transpose(op: layout.Transpose, site: Site) -> str:
     return site.add("Transpose", site.inputs[0], perm=[0, *op.order])
 
 
-def dropout(op: activation.Dropout, site: Site) -> str:
+def select(op: layout.Select, site: Site) -> str:
+    """One position along an axis, which is dropped."""
+    return site.add("Gather", site.inputs[0], site.array("index", np.asarray(op.index, np.int64)), axis=op.axis)
+
+
+def identity(op: Op, site: Site) -> str:
     """Nothing: inference keeps every element."""
     return site.inputs[0]
 
@@ -230,16 +270,22 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     activation.SquaredRelu: Emitter(squared_relu),
     activation.Softmax: Emitter(softmax),
     activation.Scale: Emitter(scale),
-    activation.Dropout: Emitter(dropout),
-    pooling.AvgPool: Emitter(_pool("AveragePool", count_include_pad=1), Demand.FIRST),
-    pooling.MaxPool: Emitter(_pool("MaxPool"), Demand.FIRST),
+    activation.Relu6: Emitter(relu6),
+    activation.HardSilu: Emitter(_plain("HardSwish")),
+    activation.HardSigmoid: Emitter(_plain("HardSigmoid", alpha=1 / 6, beta=0.5)),
+    activation.Dropout: Emitter(identity),
+    activation.StochasticDepth: Emitter(identity),
+    pooling.AvgPool: Emitter(avg_pool, Demand.FIRST),
+    pooling.MaxPool: Emitter(max_pool, Demand.FIRST),
     pooling.GlobalAvgPool: Emitter(global_avg_pool),
     merge.Add: Emitter(add),
     merge.Multiply: Emitter(multiply),
     merge.Concatenate: Emitter(concatenate),
     attention.MultiHeadAttention: Emitter(multi_head_attention, Demand.LAST),
+    attention.Attention: Emitter(given_attention, Demand.LAST),
     attention.PositionEmbedding: Emitter(position_embedding),
     layout.Flatten: Emitter(_plain("Flatten", axis=1), Demand.LAST),
     layout.Reshape: Emitter(reshape, Demand.LAST),
     layout.Transpose: Emitter(transpose, Demand.LAST),
+    layout.Select: Emitter(select, Demand.LAST),
 }

@@ -186,7 +186,7 @@ def slice_(place: Place) -> str:
     cut = [axis for axis, (start, limit, stride, size) in enumerate(spans) if start != 0 or stride != 1 or not _whole(limit, size)]
     if any(not isinstance(bound, int) for axis in cut for bound in spans[axis][:2]):
         raise place.refuse("along the batch")
-    bounds = [place.sizes([spans[axis][number] for axis in cut]) for number in (0, 1)]
+    bounds = [place.sizes([int(spans[axis][number] or 0) for axis in cut]) for number in (0, 1)]
     return place.add("Slice", place.operands[0], *bounds, place.sizes(cut), place.sizes([spans[axis][2] for axis in cut]))
 
 
@@ -373,14 +373,17 @@ def copy(place: Place) -> str:
     return place.operands[0]
 
 
+RENAMED = {
+    **{"add": "Add", "add_any": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "pow": "Pow"},
+    **{"neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "sqrt": "Sqrt", "erf": "Erf"},
+    **{"exp": "Exp", "log": "Log", "tanh": "Tanh", "logistic": "Sigmoid", "sin": "Sin", "cos": "Cos", "tan": "Tan"},
+    **{"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"},
+    **{"and": "And", "or": "Or", "xor": "Xor", "not": "Not"},
+}
+"""Primitives that ONNX has under another name."""
+
 PRIMITIVES: Mapping[str, Emit] = {
-    **{name: _same(kind) for name, kind in {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "add_any": "Add"}.items()},
-    **{name: _same(kind) for name, kind in {"max": "Max", "min": "Min", "pow": "Pow", "neg": "Neg", "abs": "Abs"}.items()},
-    **{name: _same(kind) for name, kind in {"exp": "Exp", "log": "Log", "tanh": "Tanh", "logistic": "Sigmoid"}.items()},
-    **{name: _same(kind) for name, kind in {"sqrt": "Sqrt", "erf": "Erf", "sign": "Sign", "floor": "Floor", "ceil": "Ceil"}.items()},
-    **{name: _same(kind) for name, kind in {"sin": "Sin", "cos": "Cos", "tan": "Tan", "atan": "Atan", "sinh": "Sinh"}.items()},
-    **{name: _same(kind) for name, kind in {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater"}.items()},
-    **{name: _same(kind) for name, kind in {"ge": "GreaterOrEqual", "and": "And", "or": "Or", "xor": "Xor", "not": "Not"}.items()},
+    **{name: _same(kind) for name, kind in RENAMED.items()},
     "ne": _negated("Equal"),
     "rem": _same("Mod", fmod=1),
     "log1p": _with_number("Add", 1.0, after="Log"),

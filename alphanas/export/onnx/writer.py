@@ -45,7 +45,7 @@ class Writer:
     def array(self, name: str, value: Any) -> str:
         """An array that the model holds."""
         chosen = self.name(name)
-        self.initializers[chosen] = np.ascontiguousarray(value)
+        self.initializers[chosen] = np.asarray(value, order="C")
         return chosen
 
     def read(self, value: str, rank: int, *, first: bool) -> str:

@@ -112,6 +112,4 @@ def opaque() -> Row:
     return graph, variables
 
 
-GRAPHS: dict[str, Callable[[], Row]] = {
-    row.__name__: row for row in (every_op, edited, pruned, branches, tokens, several, opaque)
-}
+GRAPHS: dict[str, Callable[[], Row]] = {row.__name__: row for row in (every_op, edited, pruned, branches, tokens, several, opaque)}
