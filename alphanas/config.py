@@ -180,7 +180,7 @@ class Config:
     """The configuration of a study; every key has a default."""
 
     model: str = option(
-        "zoo:resnet8", Text("zoo:NAME, package.module:factory or file.py:factory", r"[^:]+:[^:]+"), "the seed model"
+        "zoo:resnet8", Text("zoo:NAME, package.module:factory or file.py:factory", r"zoo:.+|[^:]+:[^:]+"), "the seed model"
     )
     seed: int = option(0, Integer(0, 2**32 - 1), "all the search's chance comes from it")
     time_limit: float = option(300.0, Duration(), "wall time of the whole search")

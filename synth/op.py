@@ -55,7 +55,10 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """An array that an op owns: its shape, its initialiser (a name in `synth.initializers`), the fan-in that scales it, and a factor."""
+    """An array that an op owns: its shape, its initialiser (a name in `synth.initializers`), the fan-in that scales it.
+
+    `gain` is a factor on the initial values.
+    """
 
     shape: tuple[int, ...]
     initializer: str = "he_normal"

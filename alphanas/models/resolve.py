@@ -39,7 +39,8 @@ def resolve_with_report(model: str, input_shape: Sequence[int], *, num_classes: 
     `rngs` or `key` that it names. Raises UserError for a string of no such form, a module or factory that does not exist, one that
     raises, and an input that the model does not fit.
     """
-    prefix, colon, name = model.rpartition(":")
+    # A name in the zoo may have a colon of its own, as may the path of a file.
+    prefix, colon, name = model.partition(":") if model.startswith("zoo:") else model.rpartition(":")
     if not colon or not prefix or not name:
         raise UserError(f"model {model!r}", saw="no model of this form", wanted=FORMS)
     if prefix == "zoo":

@@ -13,7 +13,7 @@ from synth.ops.layout import Flatten
 
 def mlp(shape: Sequence[int], classes: int) -> Graph:
     """Two hidden layers of 128 features on the flattened input."""
-    net = Net(shape)
+    net = Net(shape, rank=None)
     x = net(Flatten(), net.input, name="flatten") if len(shape) > 1 else net.input
     for index in range(2):
         x = net(Dense(features=128), x, name=f"dense{index + 1}")

@@ -9,19 +9,28 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from synth.graph import Builder, Graph
-from synth.op import Op, Value, output_value
-from synth.ops.activation import Relu, Sigmoid
+from synth.op import Op, ShapeMismatch, Value, output_value
+from synth.ops.activation import Dropout, Relu, Sigmoid, StochasticDepth
 from synth.ops.convolution import Axes, Conv, DepthwiseConv
 from synth.ops.dense import Dense
-from synth.ops.merge import Multiply
+from synth.ops.merge import Add, Multiply
 from synth.ops.normalization import BatchNorm
 from synth.ops.pooling import GlobalAvgPool
 
+LARGEST_SMALL_INPUT = 64
+"""Pixels up to which a residual or dense network keeps its input's resolution in the stem, as on CIFAR."""
+
 
 class Net:
-    """Grows a graph; `with net.scope("block0"):` prefixes the names of what is added inside."""
+    """Grows a graph; `with net.scope("block0"):` prefixes the names of what is added inside.
 
-    def __init__(self, input_shape: Sequence[int]) -> None:
+    Raises ShapeMismatch for an input that is no picture (height, width, channels), unless `rank` says otherwise.
+    """
+
+    def __init__(self, input_shape: Sequence[int], *, rank: int | None = 3) -> None:
+        if rank is not None and len(input_shape) != rank:
+            raise ShapeMismatch("it reads pictures: height, width, channels")
+        self.small = max(input_shape[:-1], default=0) <= LARGEST_SMALL_INPUT
         self._builder = Builder(tuple(input_shape))
         self._values = {self._builder.input: self._builder.inputs[0].value}
         self._scopes: list[str] = []
@@ -88,7 +97,18 @@ class Net:
             weights = self(gate, weights, name="gate")
             return self(Multiply(), x, weights, name="scale")
 
-    def classifier(self, x: str, classes: int) -> Graph:
-        """Global average pool, one dense layer, and the finished graph."""
+    def norm_act_conv(self, x: str, features: int, kernel: Axes = 3, *, stride: int = 1, suffix: str = "") -> str:
+        """Batch norm, relu, convolution without bias: the order of pre-activation networks (He et al., 2016)."""
+        x = self(Relu(), self(BatchNorm(), x, name=f"norm{suffix}"), name=f"act{suffix}")
+        return self(Conv(features=features, kernel=kernel, stride=stride), x, name=f"conv{suffix}")
+
+    def shortcut(self, x: str, y: str, *, drop: float = 0.0, name: str = "add") -> str:
+        """The sum of a block's input and its result, whose examples are dropped in training at a rate."""
+        y = self(StochasticDepth(rate=round(drop, 6)), y, name="drop") if drop else y
+        return self(Add(), x, y, name=name)
+
+    def classifier(self, x: str, classes: int, *, dropout: float = 0.0) -> Graph:
+        """Global average pool, dropout if any, one dense layer, and the finished graph."""
         x = self(GlobalAvgPool(), x, name="pool")
+        x = self(Dropout(rate=dropout), x, name="dropout") if dropout else x
         return self.graph(self(Dense(features=classes), x, name="head"))

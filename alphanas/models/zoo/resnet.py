@@ -1,4 +1,8 @@
-"""Residual networks (He et al., 2015). Inputs up to 64 pixels get the CIFAR stem: one 3×3 convolution and no pooling."""
+"""Residual networks (He et al., 2015), their grouped form (Xie et al., 2017) and their wide one (Zagoruyko and Komodakis, 2016).
+
+Batch norm has momentum 0.9 and epsilon 1e-5; convolutions start he-normal. A ResNet's stem is a 7×7 convolution and a pool; on
+inputs up to 64 pixels, and always in the models called `_cifar`, it is one 3×3 convolution.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,13 @@ from collections.abc import Callable, Sequence
 from alphanas.models.zoo.net import Net
 from synth.graph import Graph
 from synth.ops.activation import Relu
+from synth.ops.convolution import Conv
 from synth.ops.merge import Add
+from synth.ops.normalization import BatchNorm
 from synth.ops.pooling import MaxPool
 
-LARGEST_SMALL_INPUT = 64
-"""Pixels up to which a model keeps its input's resolution in the stem."""
-
 Block = Callable[[Net, str, int, int], str]
+"""(net, input, width of the stage, stride) → the block's output."""
 
 
 def basic_block(net: Net, x: str, width: int, stride: int) -> str:
@@ -25,9 +29,14 @@ def basic_block(net: Net, x: str, width: int, stride: int) -> str:
 
 def bottleneck_block(net: Net, x: str, width: int, stride: int) -> str:
     """1×1, 3×3, 1×1 convolutions and a shortcut; the stride is in the 3×3, as in torchvision's ResNet v1.5."""
-    y = net.conv_norm(x, width, 1, suffix="1")
-    y = net.conv_norm(y, width, stride=stride, suffix="2")
-    y = net.conv_norm(y, 4 * width, 1, act=None, suffix="3")
+    return grouped_block(net, x, width, stride, groups=1, features=4 * width)
+
+
+def grouped_block(net: Net, x: str, inner: int, stride: int, *, groups: int, features: int) -> str:
+    """1×1 to `inner` channels, 3×3 in groups, 1×1 to `features`, and a shortcut."""
+    y = net.conv_norm(x, inner, 1, suffix="1")
+    y = net.conv_norm(y, inner, stride=stride, groups=groups, suffix="2")
+    y = net.conv_norm(y, features, 1, act=None, suffix="3")
     return _join(net, x, y, stride)
 
 
@@ -38,18 +47,26 @@ def _join(net: Net, x: str, y: str, stride: int) -> str:
     return net(Relu(), net(Add(), y, x, name="add"), name="act")
 
 
-def residual(shape: Sequence[int], classes: int, block: Block, depths: Sequence[int], width: int = 64) -> Graph:
+def residual(
+    shape: Sequence[int], classes: int, block: Block, depths: Sequence[int], *, width: int = 64, small: bool = False
+) -> Graph:
     """A residual network of stages; the width doubles and the resolution halves from each to the next."""
     net = Net(shape)
     with net.scope("stem"):
-        small = max(shape[:-1], default=0) <= LARGEST_SMALL_INPUT
-        x = net.conv_norm(net.input, width, 3 if small else 7, stride=1 if small else 2)
-        x = x if small else net(MaxPool(window=3, stride=2), x, name="pool")
+        if small or net.small:
+            x = net.conv_norm(net.input, width)
+        else:
+            x = net(MaxPool(window=3, stride=2), net.conv_norm(net.input, width, 7, stride=2), name="pool")
+    return net.classifier(stages(net, x, block, depths, width), classes)
+
+
+def stages(net: Net, x: str, block: Block, depths: Sequence[int], width: int) -> str:
+    """The stages of a residual network: `stage1.block1`, …"""
     for stage, depth in enumerate(depths):
         for index in range(depth):
             with net.scope(f"stage{stage + 1}"), net.scope(f"block{index + 1}"):
                 x = block(net, x, width * 2**stage, 2 if stage and not index else 1)
-    return net.classifier(x, classes)
+    return x
 
 
 def resnet8(shape: Sequence[int], classes: int) -> Graph:
@@ -75,3 +92,63 @@ def resnet50(shape: Sequence[int], classes: int) -> Graph:
 def resnet101(shape: Sequence[int], classes: int) -> Graph:
     """ResNet-101: 44,549,160 parameters on ImageNet."""
     return residual(shape, classes, bottleneck_block, (3, 4, 23, 3))
+
+
+def resnet18_cifar(shape: Sequence[int], classes: int) -> Graph:
+    """ResNet-18 with the CIFAR stem at every resolution: 11,173,962 parameters on CIFAR-10."""
+    return residual(shape, classes, basic_block, (2, 2, 2, 2), small=True)
+
+
+def resnet34_cifar(shape: Sequence[int], classes: int) -> Graph:
+    """ResNet-34 with the CIFAR stem at every resolution: 21,282,122 parameters on CIFAR-10."""
+    return residual(shape, classes, basic_block, (3, 4, 6, 3), small=True)
+
+
+def resnet50_cifar(shape: Sequence[int], classes: int) -> Graph:
+    """ResNet-50 with the CIFAR stem at every resolution: 23,520,842 parameters on CIFAR-10."""
+    return residual(shape, classes, bottleneck_block, (3, 4, 6, 3), small=True)
+
+
+def resnet101_cifar(shape: Sequence[int], classes: int) -> Graph:
+    """ResNet-101 with the CIFAR stem at every resolution: 42,512,970 parameters on CIFAR-10."""
+    return residual(shape, classes, bottleneck_block, (3, 4, 23, 3), small=True)
+
+
+def resnext50_32x4d(shape: Sequence[int], classes: int) -> Graph:
+    """ResNeXt-50 with 32 groups of 4 channels: 25,028,904 parameters on ImageNet."""
+
+    def block(net: Net, x: str, width: int, stride: int) -> str:
+        return grouped_block(net, x, 2 * width, stride, groups=32, features=4 * width)
+
+    return residual(shape, classes, block, (3, 4, 6, 3))
+
+
+def resnext29_2x64d(shape: Sequence[int], classes: int) -> Graph:
+    """ResNeXt-29 for CIFAR with 2 groups of 64 channels, and a stem of one 1×1 convolution: 9,128,778 parameters on CIFAR-10."""
+
+    def block(net: Net, x: str, width: int, stride: int) -> str:
+        return grouped_block(net, x, width, stride, groups=2, features=2 * width)
+
+    net = Net(shape)
+    with net.scope("stem"):
+        x = net.conv_norm(net.input, 64, 1)
+    return net.classifier(stages(net, x, block, (3, 3, 3), 128), classes)
+
+
+def wide_block(net: Net, x: str, width: int, stride: int) -> str:
+    """Two pre-activated 3×3 convolutions; where the shape changes, the shortcut is a convolution of the activated input."""
+    activated = net(Relu(), net(BatchNorm(), x, name="norm1"), name="act1")
+    y = net(Conv(features=width, stride=stride), activated, name="conv1")
+    y = net.norm_act_conv(y, width, suffix="2")
+    if stride > 1 or net.channels(x) != width:
+        x = net(Conv(features=width, kernel=1, stride=stride), activated, name="shortcut")
+    return net.shortcut(x, y)
+
+
+def wrn_40_2(shape: Sequence[int], classes: int) -> Graph:
+    """WRN-40-2: three stages of six wide blocks, widths 32, 64, 128: 2,243,546 parameters on CIFAR-10."""
+    net = Net(shape)
+    x = net(Conv(features=16), net.input, name="stem")
+    x = stages(net, x, wide_block, (6, 6, 6), 32)
+    x = net(Relu(), net(BatchNorm(), x, name="norm"), name="act")
+    return net.classifier(x, classes)
