@@ -34,9 +34,7 @@ def convnext_t(shape: Sequence[int], classes: int) -> Graph:
     net = Net(shape)
     height, breadth = shape[:2]
     if min(height, breadth) < STRIDE or height % 4 or breadth % 4:
-        raise ShapeMismatch(
-            f"patches of 4×4 pixels, halved three times, do not fit {height}×{breadth}; wanted at least 32, by fours"
-        )
+        raise ShapeMismatch(f"4×4 patches, halved three times, do not fit {height}×{breadth}; wanted multiples of 4 from {STRIDE}")
     rates = [0.1 * done / (sum(depths) - 1) for done in range(sum(depths))]
     with net.scope("stem"):
         x = net(Conv(features=widths[0], kernel=4, stride=4, padding="VALID", use_bias=True), net.input, name="conv")

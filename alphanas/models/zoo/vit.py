@@ -76,7 +76,7 @@ def vit_b16(shape: Sequence[int], classes: int) -> Graph:
 
 
 def vit_nano(shape: Sequence[int], classes: int) -> Graph:
-    """Three blocks of width 48 with four heads, about eight patches on a side (of at least 2 pixels if they fit), mean of the tokens."""
+    """Three blocks of width 48 with four heads on about eight patches a side, mean of the tokens."""
     net = Net(shape)
     side = math.gcd(*shape[:2])
     wanted = max(2.0, min(shape[:2]) / 8)

@@ -26,9 +26,9 @@ CIFAR = ((32, 32, 3), 10)
 
 BEST_CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
-# Parameters, and millions of MACs for one picture, with the source of the latter. torchvision: `_ops` in the metadata of its weights.
-# timm: gmacs in results/benchmark-infer-*.csv. kuangliu: the table of pytorch-cifar, whose counter adds two operations for every
-# element that a batch norm reads. nats: the benchmark's own record. A dash: no published figure; the sum over the layers.
+# Parameters, and millions of MACs for one picture, with the source of the latter. torchvision: `_ops` in the metadata of its
+# weights. timm: gmacs in results/benchmark-infer-*.csv. kuangliu: the table of pytorch-cifar, whose counter adds two operations
+# for every element that a batch norm reads. nats: the benchmark's own record. A dash: no figure found; the sum over the layers.
 PUBLISHED: dict[tuple[str, tuple[tuple[int, ...], int]], tuple[int, float, str]] = {
     ("resnet18", IMAGENET): (11_689_512, 1814, "torchvision"),
     ("resnet34", IMAGENET): (21_797_672, 3664, "torchvision"),
@@ -104,7 +104,7 @@ BAD = {
     "no picture": ("resnet8", (64,), 10, "resnet8.*height, width, channels"),
     "not divisible": ("vit_b16", (225, 224, 3), 10, "patches of 16×16 pixels do not fill 225×224"),
     "smaller than a patch": ("mixer_b16", (8, 8, 3), 10, "multiples of 16"),
-    "too small": ("convnext_t", (16, 16, 3), 10, "wanted at least 32"),
+    "too small": ("convnext_t", (16, 16, 3), 10, "multiples of 4 from 32"),
     "variant of a model without": ("resnet18:wide", (32, 32, 3), 10, "no variants"),
     "two nodes": ("nasbench201:|none~0|+|none~0|none~1|", (32, 32, 3), 10, "2 nodes"),
     "unknown operation": ("nasbench201:|non~0|+|none~0|none~1|+|none~0|none~1|none~2|", (32, 32, 3), 10, "did you mean 'none'"),
