@@ -115,7 +115,7 @@ class Analysis(Protocol[V]):
         """The results of an equation that calls nothing."""
 
     def shortcut(self, context: Context, operands: Sequence[V]) -> Sequence[V] | None:
-        """The results of a call that is understood by its name, else None."""
+        """The results of a call or loop that is understood as a whole, a call by its name; else None."""
 
     def depends(self, value: V) -> bool:
         """Whether the value depends on any input."""
@@ -138,10 +138,11 @@ class Analysis(Protocol[V]):
 
 def interpret(program: Program, analysis: Analysis[V], inputs: Sequence[V]) -> list[V]:
     """The abstract outputs of `program` for the abstract `inputs`."""
-    return _walk(Frame(program, lambda slot: None), analysis, inputs)
+    return walk(Frame(program, lambda slot: None), analysis, inputs)
 
 
-def _walk(frame: Frame, analysis: Analysis[V], inputs: Sequence[V]) -> list[V]:
+def walk(frame: Frame, analysis: Analysis[V], inputs: Sequence[V]) -> list[V]:
+    """The abstract outputs of a frame's program."""
     program = frame.program
     values: list[Any] = [analysis.constant()] * len(program.types)
     values[: program.input_count] = inputs
@@ -162,16 +163,16 @@ def _apply(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> Se
     equation = context.equation
     if not equation.programs:
         return analysis.transfer(context, operands)
+    known = analysis.shortcut(context, operands)
+    if known is not None:
+        return known
     if equation.primitive == "cond":
         return _branches(context, analysis, operands)
     if equation.primitive == "scan":
         return _scan(context, analysis, operands)
     if equation.primitive == "while":
         return _while(context, analysis, operands)
-    known = analysis.shortcut(context, operands)
-    if known is not None:
-        return known
-    return _walk(_enter(equation, context.frame, equation.programs[0]), analysis, operands)
+    return walk(_enter(equation, context.frame, equation.programs[0]), analysis, operands)
 
 
 def _enter(equation: Equation, outer: Frame, program: Program, first: int = 0) -> Frame:
@@ -184,7 +185,7 @@ def _enter(equation: Equation, outer: Frame, program: Program, first: int = 0) -
     )
 
 
-def _opaque(program: Program) -> Frame:
+def opaque(program: Program) -> Frame:
     """The frame of a loop's body, whose inputs change and so are no constants."""
     return Frame(program, lambda slot: None)
 
@@ -193,7 +194,7 @@ def _branches(context: Context, analysis: Analysis[V], operands: Sequence[V]) ->
     equation = context.equation
     results: list[V] = []
     for branch in equation.programs:
-        found = _walk(_enter(equation, context.frame, branch, 1), analysis, operands[1:])
+        found = walk(_enter(equation, context.frame, branch, 1), analysis, operands[1:])
         results = [analysis.join(a, b) for a, b in zip(results, found, strict=True)] if results else found
     if not context.data[0]:
         return results
@@ -212,15 +213,15 @@ def _scan(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> lis
         analysis.unstack(value, type_)
         for value, type_ in zip(operands[consts + carried :], equation.input_types[consts + carried :], strict=True)
     ]
-    frame = _opaque(equation.programs[0])
+    frame = opaque(equation.programs[0])
 
     def step(state: list[V]) -> list[V]:
-        return _walk(frame, analysis, [*fixed, *state, *slices])
+        return walk(frame, analysis, [*fixed, *state, *slices])
 
     trips = params["length"]
     if trips == 0:
         return [*carry, *([analysis.constant()] * (len(equation.outputs) - carried))]
-    results = _iterate(analysis, carry, step, trips, equation.output_types)
+    results = iterate(analysis, carry, step, trips, equation.output_types)
     stacked = [
         analysis.stack(value, type_) for value, type_ in zip(results[carried:], equation.output_types[carried:], strict=True)
     ]
@@ -232,22 +233,22 @@ def _while(context: Context, analysis: Analysis[V], operands: Sequence[V]) -> li
     tested, bodied = params["cond_nconsts"], params["body_nconsts"]
     test_consts, body_consts = list(operands[:tested]), list(operands[tested : tested + bodied])
     carry = list(operands[tested + bodied :])
-    test, body = (_opaque(program) for program in equation.programs)
+    test, body = (opaque(program) for program in equation.programs)
     types = equation.output_types
 
     def step(state: list[V]) -> list[V]:
-        results = _walk(body, analysis, [*body_consts, *state])
+        results = walk(body, analysis, [*body_consts, *state])
         return [analysis.join(a, b) for a, b in zip(state, results, strict=True)]
 
-    results = _iterate(analysis, carry, step, None, types)
-    decision = _walk(test, analysis, [*test_consts, *results])[0]
+    results = iterate(analysis, carry, step, None, types)
+    decision = walk(test, analysis, [*test_consts, *results])[0]
     if not analysis.depends(decision):
         return results
     decided = test.program.types[test.program.outputs[0]]
     return [analysis.join(value, analysis.decide(decision, decided, type_)) for value, type_ in zip(results, types, strict=True)]
 
 
-def _iterate(
+def iterate(
     analysis: Analysis[V], carry: list[V], step: Callable[[list[V]], list[V]], trips: int | None, types: Sequence[Shape]
 ) -> list[V]:
     """The results of a loop's last step: its carry iterated until it settles, or for the number of trips if that is sooner."""

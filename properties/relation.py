@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from properties.interpreter import Context
+from properties.loops import Scan, joined
 from properties.rules import Rule, Rules, Top
 from properties.shape import Shape
 
@@ -38,7 +39,9 @@ class RelationalProperty:
     The rest has defaults. `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack`
     and `stack` give the relations of a decision to its results and of a loop's slices to the whole (top unless given); `settle`
     bounds a loop's carry after two steps and a number of further ones, None meaning any number (top unless given). `banded` names
-    primitives whose rules ask where operands vanish (`context.bands`). `fault` says what is wrong with a rule's answer for two
+    primitives whose rules ask where operands vanish (`context.bands`). `scanned` gives, from a relation between slices, that between
+    a scanned array and the stacked results of a loop: through slices of the same step (0), of all earlier ones (-1) or of all later
+    ones (1); without it, any step may read any slice. `fault` says what is wrong with a rule's answer for two
     shapes, or nothing.
     """
 
@@ -51,6 +54,7 @@ class RelationalProperty:
     unstack: Callable[[Shape, Shape], Any] | None = None
     stack: Callable[[Shape, Shape], Any] | None = None
     settle: Callable[[Any, Any, int | None], Any] | None = None
+    scanned: Callable[[Any, Shape, Shape, int], Any] | None = None
     banded: frozenset[str] = frozenset()
     fault: Callable[[Any, Shape, Shape], str] = lambda relation, before, after: ""
     _local: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -73,6 +77,14 @@ class RelationalProperty:
         if key is not None and rule is not None and not context.asked:
             self._local[key] = relations
         return relations
+
+    def sliced(self, stacked: Shape) -> Any:
+        """The relation of an array to any one of its slices along the leading axis."""
+        return (self.unstack or self.top)(stacked, Shape(stacked.shape[1:], stacked.dtype))
+
+    def stacked(self, whole: Shape) -> Any:
+        """The relation of a value to an array that has values like it as slices."""
+        return (self.stack or self.top)(Shape(whole.shape[1:], whole.dtype), whole)
 
     def called(self, context: Context) -> tuple[tuple[Any, ...], ...] | None:
         """As `local`, for a call of a function that has a rule by its name; else None."""
@@ -135,20 +147,27 @@ class RelationalAnalysis:
         return [self._follow(operands, row) for row in self.property.local(context, self.unknown)]
 
     def shortcut(self, context: Context, operands: Sequence[Value]) -> list[Value] | None:
-        rows = self.property.called(context)
+        rows = self._scan(context) if context.equation.primitive == "scan" else self.property.called(context)
         return None if rows is None else [self._follow(operands, row) for row in rows]
 
+    def _scan(self, context: Context) -> Sequence[Sequence[Any]] | None:
+        """The relations of a scan's operands to its results, if the property tells the steps apart."""
+        if self.property.scanned is None or not context.equation.params["length"]:
+            return None
+        scan = Scan.of(context)
+        return scan.rows(RelationalAnalysis(self.property, scan.local, self.unknown))
+
     def join(self, first: Value, second: Value) -> Value:
-        return tuple([_join(a, b) for a, b in zip(first, second, strict=True)])
+        return tuple([joined(pair) for pair in zip(first, second, strict=True)])
 
     def decide(self, value: Value, decision: Shape, result: Shape) -> Value:
         return self._map(value, (self.property.decide or self.property.top)(decision, result))
 
     def unstack(self, value: Value, stacked: Shape) -> Value:
-        return self._map(value, (self.property.unstack or self.property.top)(stacked, Shape(stacked.shape[1:], stacked.dtype)))
+        return self._map(value, self.property.sliced(stacked))
 
     def stack(self, value: Value, stacked: Shape) -> Value:
-        return self._map(value, (self.property.stack or self.property.top)(Shape(stacked.shape[1:], stacked.dtype), stacked))
+        return self._map(value, self.property.stacked(stacked))
 
     def settle(self, before: Value, after: Value, left: int | None, type_: Shape) -> Value:
         result = []
@@ -164,20 +183,12 @@ class RelationalAnalysis:
     def _map(self, value: Value, step: Any) -> Value:
         return tuple([None if relation is None else relation.then(step) for relation in value])
 
-    def _follow(self, operands: Sequence[Value], row: tuple[Any, ...]) -> Value:
+    def _follow(self, operands: Sequence[Value], row: Sequence[Any]) -> Value:
         result: list[Any] = [None] * len(self.inputs)
         for value, step in zip(operands, row, strict=True):
             if step is None:
                 continue
             for index, relation in enumerate(value):
                 if relation is not None:
-                    result[index] = _join(result[index], relation.then(step))
+                    result[index] = joined([result[index], relation.then(step)])
         return tuple(result)
-
-
-def _join(first: Any, second: Any) -> Any:
-    if first is None:
-        return second
-    if second is None:
-        return first
-    return first.join(second)

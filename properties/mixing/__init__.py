@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from properties.interpreter import Context
 from properties.mixing import contraction, elementwise, indexing, layout, reduction, window
-from properties.mixing.affine import at, whole
-from properties.mixing.lattice import Mixing, ReceptiveField
+from properties.mixing.affine import Term, at, whole
+from properties.mixing.lattice import Mixing, ReceptiveField, mixing
 from properties.relation import RelationalProperty
 from properties.rules import OUT_OF_REACH, Rules, rule, top, union
 from properties.shape import Shape
@@ -39,10 +39,22 @@ def _unstack(stacked: Shape, part: Shape) -> Mixing:
 
 
 def _stack(part: Shape, stacked: Shape) -> Mixing:
-    from properties.mixing.lattice import mixing
-
     axes = tuple([(at(axis + 1),) for axis in range(len(part.shape))])
     return mixing(part.shape, stacked.shape, axes) or Mixing.top(part.shape, stacked.shape)
+
+
+def _scanned(part: Mixing, before: Shape, after: Shape, steps: int) -> Mixing | None:
+    """A relation between slices as one between arrays of them: to the same step, all the earlier ones or all the later ones."""
+    trips = before.shape[0]
+    window = {0: at(0), -1: at(0, -trips, windows=((1, trips),)), 1: at(0, 1, windows=((1, trips),))}[steps]
+    axes = tuple([tuple([_behind(term) for term in terms]) for terms in part.axes])
+    return mixing(before.shape, after.shape, ((window,), *axes))
+
+
+def _behind(term: Term) -> Term:
+    """The term with a new axis before those that it reads."""
+    factors = tuple([factor._replace(axis=factor.axis + 1) for factor in term.factors])
+    return term._replace(factors=factors, guards=tuple([(axis + 1, first, end) for axis, first, end in term.guards]))
 
 
 def _top(before: Shape, after: Shape) -> Mixing:
@@ -62,6 +74,7 @@ MIXING = RelationalProperty(
     rules=RULES,
     unstack=_unstack,
     stack=_stack,
+    scanned=_scanned,
     banded=BANDED,
     fault=_fault,
 )

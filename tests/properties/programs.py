@@ -75,14 +75,15 @@ def heads(w: Array, x: Array) -> Array:
     return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(*x.shape)
 
 
-def recurrent(w: Array, u: Array, x: Array) -> Array:
-    """A simple recurrent net over axis 1."""
+def recurrent(w: Array, u: Array, x: Array, *, reverse: bool = False, before: bool = False) -> Array:
+    """A simple recurrent net over axis 1; its states after each step, or before it."""
 
     def step(h: Array, x_t: Array) -> tuple[Array, Array]:
-        h = jnp.tanh(x_t @ w + h @ u)
-        return h, h
+        after = jnp.tanh(x_t @ w + h @ u)
+        return after, h if before else after
 
-    return lax.scan(step, jnp.zeros((x.shape[0], w.shape[1])), x.swapaxes(0, 1))[1].swapaxes(0, 1)
+    start = jnp.zeros((x.shape[0], w.shape[1]), x.dtype)
+    return lax.scan(step, start, x.swapaxes(0, 1), reverse=reverse)[1].swapaxes(0, 1)
 
 
 def unrolled(x: Array) -> Array:
@@ -287,8 +288,9 @@ WINDOW = [
 ]  # fmt: skip
 CONTROL = [
     Program("scan", recurrent, (2, 5, 3), ((3, 4), (4, 4))),
-    Program("map", lambda x: lax.map(lambda row: row * row.sum(), x), (3, 4),
-            inexact="a loop's step may read any element of what it scans over"),
+    Program("scan backwards", lambda w, u, x: recurrent(w, u, x, reverse=True), (2, 5, 3), ((3, 4), (4, 4))),
+    Program("scan and what it hands on", lambda w, u, x: x @ w + recurrent(w, u, x, before=True), (2, 5, 3), ((3, 4), (4, 4))),
+    Program("map", lambda x: lax.map(lambda row: row * row.sum(), x), (3, 4)),
     Program("fixed loop", unrolled),
     Program("while", halting, (2, 3)),
     Program("cond", lambda x: lax.cond(x[0, 0] > 0, lambda v: v, lambda v: v[::-1], x), (4, 3), draws=12,

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
-import properties
 from properties.causality import CausalityRequirement, is_causal, lookahead
 from properties.equivariance import symmetry
 from properties.scale import UNLIMITED, scale
 from tests.properties.oracle import Program, claim, observed
 from tests.properties.programs import PROGRAMS, attention, conv, gate, group_norm, layer_norm, pool, recurrent
 
+
+def linen(name: str, layer: nn.Module, shape: tuple[int, ...]) -> Program:
+    """A layer of Flax Linen as a program of its parameters."""
+    with jax.enable_x64(True):
+        leaves, tree = jax.tree.flatten(jax.eval_shape(layer.init, jax.random.key(0), jnp.ones(shape)))
+    return Program(name, lambda *given: layer.apply(jax.tree.unflatten(tree, given[:-1]), given[-1]), shape, shapes_of(leaves))
+
+
+def nnx_program(name: str, make: Callable[[nnx.Rngs], Any], shape: tuple[int, ...]) -> Program:
+    """A layer of Flax NNX as a program of its parameters."""
+    with jax.enable_x64(True):
+        graph, params, rest = nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)
+    leaves, tree = jax.tree.flatten(params)
+    return Program(
+        name,
+        lambda *given: nnx.merge(graph, jax.tree.unflatten(tree, given[:-1]), rest, copy=True)(given[-1]),
+        shape,
+        shapes_of(leaves),
+    )
+
+
+def shapes_of(leaves: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(leaf.shape) for leaf in leaves)
+
+
 MASK = np.tri(6, dtype=bool)
+DOUBLE: Any = {"param_dtype": jnp.float64}  # the oracle's precision, which the state that is carried must have
 SEQUENCES = [
     Program("causal attention", lambda w, x: attention(w, x, MASK), (1, 6, 4), ((4, 12),)),
     Program("strictly causal", lambda w, x: jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) @ w, (1, 6, 4), ((4, 4),)),
@@ -32,11 +59,43 @@ SEQUENCES = [
     Program("two causal layers", lambda a, b, x: attention(b, x + attention(a, x, MASK), MASK), (1, 6, 4), ((4, 12), (4, 12))),
     Program("pointwise", lambda w, x: jnp.tanh(x @ w), (1, 6, 4), ((4, 4),)),
     Program("reversed", lambda x: x[:, ::-1], (1, 6, 4)),
+    Program("recurrent", recurrent, (1, 6, 4), ((4, 4), (4, 4))),
+    Program("two recurrent layers", lambda w, u, x: recurrent(w, u, recurrent(w, u, x)), (1, 6, 4), ((4, 4), (4, 4))),
+    Program("recurrent, backwards", lambda w, u, x: recurrent(w, u, x, reverse=True), (1, 6, 4), ((4, 4), (4, 4))),
+    Program("recurrent on the reversed", lambda w, u, x: recurrent(w, u, x[:, ::-1])[:, ::-1], (1, 6, 4), ((4, 4), (4, 4))),
+    Program("recurrent both ways", lambda w, u, x: recurrent(w, u, x) + recurrent(w, u, x, reverse=True), (1, 6, 4),
+            ((4, 4), (4, 4))),
+    Program("states before", lambda w, u, x: recurrent(w, u, x, before=True), (1, 6, 4), ((4, 4), (4, 4))),
+    Program("mapped", lambda w, x: lax.map(lambda v: jnp.tanh(v @ w), x.swapaxes(0, 1)).swapaxes(0, 1), (1, 6, 4), ((4, 4),)),
+    linen("GRU", nn.RNN(nn.GRUCell(3, **DOUBLE)), (1, 6, 4)),
+    linen("reversed LSTM", nn.RNN(nn.LSTMCell(3, **DOUBLE), reverse=True, keep_order=True), (1, 6, 4)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("program", SEQUENCES, ids=str)
 def test_lookahead_is_the_largest_that_a_jacobian_shows(program: Program) -> None:
+    agrees_with_its_jacobian(program)
+
+
+LSTM, NNX_LSTM = nn.LSTMCell(3, **DOUBLE), lambda rngs: nnx.LSTMCell(4, 3, **DOUBLE, rngs=rngs)
+RECURRENT: dict[str, Callable[[], Program]] = {
+    "LSTM": lambda: linen("", nn.RNN(LSTM), (1, 6, 4)),
+    "optimized LSTM": lambda: linen("", nn.RNN(nn.OptimizedLSTMCell(3, **DOUBLE)), (1, 6, 4)),
+    "reversed GRU": lambda: linen("", nn.RNN(nn.GRUCell(3, **DOUBLE), reverse=True, keep_order=True), (1, 6, 4)),
+    "bidirectional": lambda: linen("", nn.Bidirectional(nn.RNN(LSTM), nn.RNN(LSTM)), (1, 6, 4)),
+    "NNX LSTM": lambda: nnx_program("", lambda rngs: nnx.RNN(NNX_LSTM(rngs), rngs=rngs), (1, 6, 4)),
+    "NNX LSTM, backwards": lambda: nnx_program(
+        "", lambda rngs: nnx.RNN(NNX_LSTM(rngs), reverse=True, keep_order=True, rngs=rngs), (1, 6, 4)),
+    "NNX GRU": lambda: nnx_program("", lambda rngs: nnx.RNN(nnx.GRUCell(4, 3, **DOUBLE, rngs=rngs), rngs=rngs), (1, 6, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in list(RECURRENT)[:-1]), "NNX GRU"])
+def test_lookahead_of_recurrent_layers(name: str) -> None:
+    agrees_with_its_jacobian(RECURRENT[name]())
+
+
+def agrees_with_its_jacobian(program: Program) -> None:
     pattern, _ = observed(program)
     full = pattern.reshape(*claim(program).shape[0].shape, *program.shape)
     output, position = np.nonzero(full.any(axis=(0, 2, 3, 5)))
@@ -46,9 +105,9 @@ def test_lookahead_is_the_largest_that_a_jacobian_shows(program: Program) -> Non
     assert CausalityRequirement(1).met(inference) == is_causal(inference.mixing[0, 0], 1)
 
 
-def test_recurrent_programs_are_not_called_causal_only_out_of_caution() -> None:
-    inference = properties.infer(lambda p, x: recurrent(*p, x), jnp.ones((2, 5, 3)), params=(jnp.ones((3, 4)), jnp.ones((4, 4))))
-    assert lookahead(inference.mixing[0, 0], 1) == 4
+def test_the_last_state_of_a_recurrent_net_reads_all_steps() -> None:
+    last = Program("last state", lambda w, u, x: recurrent(w, u, x)[:, -1], (2, 5, 3), ((3, 4), (4, 4)))
+    assert claim(last).mixing[0, 0].matrix.tolist() == [[1, 0], [3, 3], [3, 3]]
 
 
 W = (6, 6)
