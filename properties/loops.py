@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan: its operands are `consts` fixed values, `carried` values that each step hands on, and arrays that are read in slices."""
+    """One scan: its operands are `consts` fixed values, `carried` values that steps hand on, and arrays that are read in slices."""
 
     context: Context
     consts: int

@@ -38,11 +38,10 @@ class RelationalProperty:
 
     The rest has defaults. `calls` holds rules for called functions, by their names: such a call is not walked. `decide`, `unstack`
     and `stack` give the relations of a decision to its results and of a loop's slices to the whole (top unless given); `settle`
-    bounds a loop's carry after two steps and a number of further ones, None meaning any number (top unless given). `banded` names
-    primitives whose rules ask where operands vanish (`context.bands`). `scanned` gives, from a relation between slices, that between
-    a scanned array and the stacked results of a loop: through slices of the same step (0), of all earlier ones (-1) or of all later
-    ones (1); without it, any step may read any slice. `fault` says what is wrong with a rule's answer for two
-    shapes, or nothing.
+    bounds a loop's carry after two steps and a number of further ones, None meaning any number (top unless given). `scanned` makes
+    of a relation between slices that of a scanned array to the stacked results of a loop: through slices of the same step (0), of
+    all earlier ones (-1) or of all later ones (1); without it, any step may read any slice. `banded` names primitives whose rules
+    ask where operands vanish (`context.bands`). `fault` says what is wrong with a rule's answer for two shapes, or nothing.
     """
 
     name: str

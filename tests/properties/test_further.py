@@ -33,12 +33,11 @@ def nnx_program(name: str, make: Callable[[nnx.Rngs], Any], shape: tuple[int, ..
     with jax.enable_x64(True):
         graph, params, rest = nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)
     leaves, tree = jax.tree.flatten(params)
-    return Program(
-        name,
-        lambda *given: nnx.merge(graph, jax.tree.unflatten(tree, given[:-1]), rest, copy=True)(given[-1]),
-        shape,
-        shapes_of(leaves),
-    )
+
+    def run(*given: Any) -> Any:
+        return nnx.merge(graph, jax.tree.unflatten(tree, given[:-1]), rest, copy=True)(given[-1])
+
+    return Program(name, run, shape, shapes_of(leaves))
 
 
 def shapes_of(leaves: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
@@ -68,7 +67,7 @@ SEQUENCES = [
     Program("states before", lambda w, u, x: recurrent(w, u, x, before=True), (1, 6, 4), ((4, 4), (4, 4))),
     Program("mapped", lambda w, x: lax.map(lambda v: jnp.tanh(v @ w), x.swapaxes(0, 1)).swapaxes(0, 1), (1, 6, 4), ((4, 4),)),
     linen("GRU", nn.RNN(nn.GRUCell(3, **DOUBLE)), (1, 6, 4)),
-    linen("reversed LSTM", nn.RNN(nn.LSTMCell(3, **DOUBLE), reverse=True, keep_order=True), (1, 6, 4)),
+    linen("reversed GRU", nn.RNN(nn.GRUCell(3, **DOUBLE), reverse=True, keep_order=True), (1, 6, 4)),
 ]  # fmt: skip
 
 
@@ -81,7 +80,7 @@ LSTM, NNX_LSTM = nn.LSTMCell(3, **DOUBLE), lambda rngs: nnx.LSTMCell(4, 3, **DOU
 RECURRENT: dict[str, Callable[[], Program]] = {
     "LSTM": lambda: linen("", nn.RNN(LSTM), (1, 6, 4)),
     "optimized LSTM": lambda: linen("", nn.RNN(nn.OptimizedLSTMCell(3, **DOUBLE)), (1, 6, 4)),
-    "reversed GRU": lambda: linen("", nn.RNN(nn.GRUCell(3, **DOUBLE), reverse=True, keep_order=True), (1, 6, 4)),
+    "reversed LSTM": lambda: linen("", nn.RNN(LSTM, reverse=True, keep_order=True), (1, 6, 4)),
     "bidirectional": lambda: linen("", nn.Bidirectional(nn.RNN(LSTM), nn.RNN(LSTM)), (1, 6, 4)),
     "NNX LSTM": lambda: nnx_program("", lambda rngs: nnx.RNN(NNX_LSTM(rngs), rngs=rngs), (1, 6, 4)),
     "NNX LSTM, backwards": lambda: nnx_program(
