@@ -10,7 +10,8 @@ from typing import Any
 
 from alphanas.errors import Fault, UserError
 from alphanas.export.blocks import Block
-from alphanas.export.flax.layers import HELPERS, REQUIRED, WRITERS, Argument, Layer
+from alphanas.export.flax import programs
+from alphanas.export.flax.layers import HELPERS, REQUIRED, WRITERS, Argument, Layer, Module
 from alphanas.export.flax.statements import Step, body, fold
 from synth.graph import Graph, Node
 
@@ -57,7 +58,7 @@ class Classes:
     """The classes of a graph's blocks, in the order of their definition."""
 
     def __init__(self, graph: Graph, root: Block, name: str) -> None:
-        refuse_unknown(graph)
+        self._pieces = pieces(graph)
         self._graph = graph
         self._classes: dict[Any, _Class] = {}
         self._names: set[str] = {name, *HELPERS}
@@ -86,7 +87,7 @@ class Classes:
             if layer.module is not None:
                 members.append(_Member(attribute, layer.module.factory, layer.module.arguments))
                 if layer.module.factory in HELPERS:
-                    self.helpers[layer.module.factory] = HELPERS[layer.module.factory]
+                    self.helpers.setdefault(layer.module.factory, HELPERS[layer.module.factory])
             steps.append(Step(item.name, layer.expression.replace("{self}", f"self.{attribute}"), item.inputs, layer.infix))
         names = _input_names(self._graph, block)
         statements = tuple(body(steps, list(zip(block.inputs, names, strict=True)), block.outputs))
@@ -108,7 +109,25 @@ class Classes:
         )
 
     def _layer(self, node: Node) -> Layer:
-        return WRITERS[type(node.op)](node.op, self._graph.input_values(node))
+        layer = _row(self._graph, node)
+        if layer is not None:
+            return layer
+        piece = self._pieces[node.name]
+        name = self._helper(node, piece)
+        operands = ", ".join(f"{{{place}}}" for place in range(len(node.inputs)))
+        return Layer(f"{{self}}({operands})", Module(name, ())) if piece.is_class else Layer(f"{name}({operands})")
+
+    def _helper(self, node: Node, piece: programs.Piece) -> str:
+        """The name of the class or function that a piece is; equal pieces are one."""
+        stem = re.sub(r"\d+$", "", _last(node.name)).strip("_") or "piece"
+        wanted = "".join(part.capitalize() for part in stem.split("_")) if piece.is_class else stem
+        for name in (wanted, *(f"{wanted}{number}" for number in range(2, len(self._graph.nodes) + 3))):
+            source = piece.source.replace("{name}", name)
+            if self.helpers.get(name, source) == source and (name in self.helpers or name not in self._names):
+                break
+        self.helpers[name] = source
+        self._names.add(name)
+        return name
 
     def _name(self, this: _Class) -> str:
         """The name of the blocks, or what they are made of where they have several names."""
@@ -158,15 +177,27 @@ class Classes:
         return fold(f"self.{member.name} = {inner.name}({', '.join([*shown, 'rngs=rngs'])})", 8)
 
 
-def refuse_unknown(graph: Graph) -> None:
-    """Raise UserError that names every node whose op has no Flax form."""
-    faults = [
-        Fault(f"node {node.name}", saw=f"{node.op.kind()} has no Flax form", remedy="export as graph instead")
-        for node in graph.nodes
-        if type(node.op) not in WRITERS
-    ]
+def _row(graph: Graph, node: Node) -> Layer | None:
+    """What the table says about a node, if it says anything."""
+    writer = WRITERS.get(type(node.op))
+    return None if writer is None else writer(node.op, graph.input_values(node))
+
+
+def pieces(graph: Graph) -> dict[str, programs.Piece]:
+    """The source of the nodes whose ops have no row; raises UserError that names every one that has no source."""
+    found: dict[str, programs.Piece] = {}
+    faults = []
+    for node in graph.nodes:
+        if _row(graph, node) is not None:
+            continue
+        try:
+            found[node.name] = programs.piece(node.op, graph.input_values(node))
+        except programs.NoSource as error:
+            saw = f"{node.op.kind()} holds {error}, which has no readable form in Flax"
+            faults.append(Fault(f"node {node.name}", saw=saw, remedy="export as stablehlo or graph instead"))
     if faults:
         raise UserError(faults, cause="not_exportable")
+    return found
 
 
 def _text(vector: tuple[Any, ...], parameters: dict[tuple[Any, ...], tuple[str, Any]]) -> str:

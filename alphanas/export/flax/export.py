@@ -30,6 +30,7 @@ It needs jax and flax:
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 
 import jax
@@ -55,9 +56,9 @@ def load(path: str | Path = WEIGHTS) -> Model:
         array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
         # "params/stage1.block1.conv1/kernel" is model.stage1.block1.conv1.kernel.
         _, layer, weight = key.split("/")
-        variable = model
-        for name in [*layer.split("."), *weight.split("_")]:
-            variable = getattr(variable, name)
+        module = reduce(getattr, layer.split("."), model)
+        parts = [weight] if hasattr(module, weight) else weight.split("_")
+        variable = reduce(getattr, parts, module)
         if list(variable.shape) != entry["shape"]:
             raise ValueError(f"{{key}} has shape {{entry['shape']}}, not {{variable.shape}}")
         variable.set_value(jax.device_put(array.reshape(entry["shape"])))

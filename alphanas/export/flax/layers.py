@@ -39,7 +39,8 @@ class Layer:
     infix: bool = False
 
 
-Writer = Callable[[Any, tuple[Value, ...]], Layer]
+Writer = Callable[[Any, tuple[Value, ...]], Layer | None]
+"""How an op on these inputs reads; None where Flax has no word for this case of it, which is then written from its jaxpr."""
 
 CALL = "{self}({0})"
 
@@ -116,8 +117,10 @@ def multi_head_attention(op: attention.MultiHeadAttention, inputs: tuple[Value, 
     return Layer(expression, Module("nnx.MultiHeadAttention", arguments))
 
 
-def dot_product_attention(op: attention.Attention, inputs: tuple[Value, ...]) -> Layer:
-    """Attention of given queries, keys and values, each split into heads."""
+def dot_product_attention(op: attention.Attention, inputs: tuple[Value, ...]) -> Layer | None:
+    """Attention of given queries, keys and values, each split into heads; Flax wants values as wide as keys."""
+    if inputs[2].channels != inputs[1].channels:
+        return None
     mask = ", mask=nnx.make_causal_mask({0}[..., 0])" if op.causal else ""
     split = f"*(t.reshape(*t.shape[:2], {op.heads}, -1) for t in ({{0}}, {{1}}, {{2}}))"
     return Layer(f"nnx.dot_product_attention({split}{mask}).reshape(*{{0}}.shape[:2], {inputs[2].channels})")

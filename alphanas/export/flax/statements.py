@@ -52,13 +52,14 @@ class _Lines:
 
     def _text(self, step: Step, nested: dict[str, int], variables: dict[str, str]) -> str:
         operands = []
-        for name in step.inputs:
+        for place, name in enumerate(step.inputs):
             if name not in nested:
                 operands.append(variables.get(name, "x"))
                 continue
             inner = self.steps[name]
             text = self._text(inner, nested, variables)
-            operands.append(f"({text})" if inner.infix and step.infix else text)
+            bound = step.infix or f"{{{place}}}." in step.expression or f"{{{place}}}[" in step.expression
+            operands.append(f"({text})" if inner.infix and bound else text)
         return step.expression.format(*operands)
 
     def _roots(self, step: Step) -> Iterator[str]:
