@@ -14,9 +14,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-import properties
-from properties import PROPERTIES, RelationalProperty
-from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, output_value, state_of
+from properties import PROPERTIES, Inference, RelationalProperty
+from synth.memo import Memo
+from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, output_value
+from synth.shelf import shelf
+from synth.tracing import infer_op, trace
 
 _CHANNELS = (16, 32, 48, 64)
 _SIZES = (16, 32, 48)
@@ -33,18 +35,35 @@ class Effect:
     macs: int
 
 
-@functools.lru_cache(maxsize=65536)
-def summary(op: Op, inputs: tuple[Value, ...], asked: tuple[RelationalProperty, ...] = PROPERTIES) -> properties.Inference:
+_SUMMARIES: Memo[tuple[Op, tuple[Value, ...], tuple[RelationalProperty, ...]], Inference] = Memo(1 << 16)
+_ASKED = tuple(PROPERTIES)
+
+
+def summary(op: Op, inputs: tuple[Value, ...], asked: tuple[RelationalProperty, ...] = _ASKED) -> Inference:
     """The properties of one op on inputs of these types (at the probe's batch size); ShapeMismatch if they do not fit."""
-    op.check(*inputs)
-    avals = [value.aval() for value in inputs]
-    try:
-        return properties.infer(
-            lambda weights, state, *arrays: op.apply({**weights, **state}, *arrays),
-            *avals, params=avals_of(op.weights(*inputs)), state=avals_of(state_of(op, inputs)), properties=asked,
-        )  # fmt: skip
-    except (TypeError, ValueError) as error:
-        raise ShapeMismatch(f"{op} does not fit {', '.join(map(str, inputs))}: {str(error).splitlines()[0]}") from error
+    found = _SUMMARIES.get((op, inputs, asked))
+    if found is not None:
+        return found
+    kept = len(inputs) == 1 and asked == _ASKED
+    _, found = shelf().recall(inputs[0]).get(op, (None, None)) if kept else (None, None)
+    found = _SUMMARIES.put((op, inputs, asked), found or infer_op(op, inputs, asked))
+    if kept:
+        shelf().note(op, inputs[0], output_value(op, inputs), found)
+    return found
+
+
+def prepare(ops: Sequence[Op], value: Value, *, summaries: bool) -> None:
+    """Finds out the outputs, or the summaries, of many ops on one type: from disk, and together in one trace what is not there."""
+    inputs = (value,)
+    for op, (output, inference) in shelf().recall(value).items():
+        if (op, inputs) not in OUTPUTS:
+            OUTPUTS.put((op, inputs), output)
+        if inference is not None and (op, inputs, _ASKED) not in _SUMMARIES:
+            _SUMMARIES.put((op, inputs, _ASKED), inference)
+    missing = [op for op in ops if (op, inputs) not in OUTPUTS or (summaries and (op, inputs, _ASKED) not in _SUMMARIES)]
+    trace(missing, inputs)
+    for op in missing:
+        shelf().note(op, value, OUTPUTS.get((op, inputs)) or "", None)
 
 
 @functools.lru_cache(maxsize=262144)

@@ -23,6 +23,7 @@ from synth.product import Path, Product, product
 from synth.proving import PATIENCE, Clock, answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
+from synth.shelf import shelf
 from synth.sized import open_sizes
 from synth.space import Alphabet, Frame, Question, frame
 
@@ -79,6 +80,7 @@ def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeas
     here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
     asked = questions(problem, goal)
     found = product(here, asked, prior=prior)
+    shelf().keep()
     if found.feasible:
         return found
     shape = f"an output of {goal} from {problem.value} in at most {problem.max_length} ops"

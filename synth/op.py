@@ -7,7 +7,6 @@ arrays it owns, `apply` says what it computes. Shape, properties, cost, sizes an
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import re
 from abc import ABC, abstractmethod
@@ -16,6 +15,8 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+
+from synth.memo import Memo
 
 PROBE_BATCH = 2
 """Batch size at which ops are traced: a batch of one would make the batch axis look like a constant."""
@@ -149,18 +150,42 @@ def avals_of(owned: Mapping[str, Weight]) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(weight.shape, np.dtype(weight.dtype)) for name, weight in owned.items()}
 
 
-@functools.lru_cache(maxsize=65536)
+OUTPUTS: Memo[tuple[Op, tuple[Value, ...]], Value | str] = Memo(1 << 17)
+"""The type of an op's output on some inputs, or why they do not fit."""
+
+
 def output_value(op: Op, inputs: tuple[Value, ...]) -> Value:
     """The type of an op's output, from its own trace; ShapeMismatch if the inputs do not fit."""
+    found = OUTPUTS.get((op, inputs))
+    if found is None:
+        found = OUTPUTS.put((op, inputs), _traced_output(op, inputs))
+    if isinstance(found, str):
+        raise ShapeMismatch(found)
+    return found
+
+
+def _traced_output(op: Op, inputs: tuple[Value, ...]) -> Value | str:
     if (op.arity is None and len(inputs) < 2) or (op.arity is not None and len(inputs) != op.arity):
-        raise ShapeMismatch(f"{op} takes {op.arity or 'at least two'} inputs, got {len(inputs)}")
-    op.check(*inputs)
+        return f"{op} takes {op.arity or 'at least two'} inputs, got {len(inputs)}"
     try:
+        op.check(*inputs)
         out = jax.eval_shape(op.apply, weight_avals(op, inputs), *(value.aval() for value in inputs))
     except (TypeError, ValueError) as error:
-        raise ShapeMismatch(f"{op} does not fit {', '.join(map(str, inputs))}: {str(error).splitlines()[0]}") from error
+        return misfit(op, inputs, error)
+    return fitted_output(op, inputs, out)
+
+
+def misfit(op: Op, inputs: Sequence[Value], error: Exception) -> str:
+    """Why inputs do not fit an op, from what was raised."""
+    if isinstance(error, ShapeMismatch):
+        return str(error)
+    return f"{op} does not fit {', '.join(map(str, inputs))}: {(str(error).splitlines() or [''])[0]}"
+
+
+def fitted_output(op: Op, inputs: Sequence[Value], out: jax.ShapeDtypeStruct) -> Value | str:
+    """The type of an output of this JAX type, or why it is none."""
     if any(size == 0 for size in out.shape):
-        raise ShapeMismatch(f"{op} leaves nothing of {', '.join(map(str, inputs))}: its output would be {out.shape}")
+        return f"{op} leaves nothing of {', '.join(map(str, inputs))}: its output would be {out.shape}"
     batched = any(value.shape[:1] == (None,) for value in inputs)
     shape: tuple[int | None, ...] = (None, *out.shape[1:]) if batched else out.shape
     return Value(shape, str(out.dtype))

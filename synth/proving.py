@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from properties import PROPERTIES
-from synth.analysis import macs, verify
+from synth.analysis import macs
 from synth.graph import Graph
 from synth.problem import Problem
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
+from synth.tracing import interpret
 
 PATIENCE = 40
 """Candidates in a row that may be repetitions before a procedure is held to have no others."""
@@ -41,7 +42,7 @@ class Clock:
 
 def prove(problem: Problem, graph: Graph) -> Proof:
     """What interpreting the program's whole jaxpr says about it."""
-    found = verify(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
+    found = interpret(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
     params, work = graph.params, macs(graph)
     return Proof(found, problem.target.distance_of(found, params, work), params, work)
 

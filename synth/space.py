@@ -19,7 +19,7 @@ import numpy as np
 
 from properties import PROPERTIES, RelationalProperty
 from synth.automaton import DEAD, Automaton, cover, nothing, pairs
-from synth.effect import size_fields, summary, with_size
+from synth.effect import prepare, size_fields, summary, with_size
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
 
@@ -80,7 +80,9 @@ def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
     found = []
     plain = (op for op_type in alphabet.op_types for op in alternatives(op_type, alphabet.sizes))
     further = (with_size(op, size) for op in alphabet.further for size in (alphabet.sizes if size_fields(type(op)) else (0,)))
-    for op in itertools.chain(plain, further):
+    ops = list(itertools.chain(plain, further))
+    prepare(ops, value, summaries=False)
+    for op in ops:
         try:
             found.append((op, output_value(op, (value,))))
         except ShapeMismatch:
@@ -161,6 +163,8 @@ class Frame:
     def _letters(self, value: int, question: Question | None) -> tuple[np.ndarray, list[tuple[int, Any]]]:
         """The moves at a value by what they do to a question: the letter of each, and what each letter leads to and how."""
         found: dict[tuple[int, Any], int] = {}
+        if question:
+            prepare([op for op, _ in self.moves[value]], self.values[value], summaries=True)
         letters = [
             found.setdefault((after, _relation(op, self.values[value], question.reads) if question else None), len(found))
             for op, after in self.moves[value]

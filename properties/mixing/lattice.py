@@ -60,6 +60,9 @@ class Mixing:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Mixing.of, (self.input, self.output, self.axes)
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True

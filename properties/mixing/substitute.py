@@ -209,7 +209,6 @@ def _through_factor(factor: Factor, position: Term, sizes: tuple[int, ...]) -> T
     return _scaled(inner, factor.coefficient, 0)
 
 
-@lru_cache(maxsize=1 << 16)
 def substituted(
     outer: tuple[Term, ...],
     positions: tuple[tuple[Term, ...], ...],
@@ -221,11 +220,37 @@ def substituted(
 
     `size` is the length of the axis that the positions of `outer` are in.
     """
-    results: list[Term] = []
     # an element reads something only where every axis has positions
     shared = tuple([guard for terms in positions if len(terms) == 1 for guard in terms[0].guards])
+    read = _axes_of(outer)
+    return _substituted(outer, tuple([positions[axis] for axis in read]), read, shared, size, middle, sizes)
+
+
+@lru_cache(maxsize=1 << 14)
+def _axes_of(terms: tuple[Term, ...]) -> tuple[int, ...]:
+    """The axes whose positions terms depend on."""
+    return tuple(sorted({axis for term in terms for axis in _read(term)}))
+
+
+def _read(term: Term) -> list[int]:
+    return sorted({factor.axis for factor in term.factors} | {axis for axis, _, _ in term.guards})
+
+
+@lru_cache(maxsize=1 << 16)
+def _substituted(
+    outer: tuple[Term, ...],
+    chosen: tuple[tuple[Term, ...], ...],
+    read: tuple[int, ...],
+    shared: tuple[tuple[int, int, int], ...],
+    size: int,
+    middle: tuple[int, ...],
+    sizes: tuple[int, ...],
+) -> tuple[Term, ...]:
+    """As `substituted`, given only what matters, so that steps which differ elsewhere are worked out once."""
+    positions = dict(zip(read, chosen, strict=True))
+    results: list[Term] = []
     for term in outer:
-        axes = sorted({factor.axis for factor in term.factors} | {axis for axis, _, _ in term.guards})
+        axes = _read(term)
         for choice in product(*(positions[axis] for axis in axes)):
             found = _substitute(term, dict(zip(axes, choice, strict=True)), middle, sizes)
             if found is not None:
