@@ -165,10 +165,10 @@ class Graph:
         Unequal programs have unequal hashes; equal ones differ only where commuting operands are equal as trees but share
         nodes in different ways.
         """
-        keys = {item.name: _digest(["input", index, *item.shape, item.dtype]) for index, item in enumerate(self.inputs)}
+        keys = {item.name: digest(["input", index, *item.shape, item.dtype]) for index, item in enumerate(self.inputs)}
         for node in self.nodes:
             below = [keys[name] for name in node.inputs]
-            keys[node.name] = _digest([op_to_json(node.op), sorted(below) if node.op.commutative else below])
+            keys[node.name] = digest([op_to_json(node.op), sorted(below) if node.op.commutative else below])
         numbers: dict[str, int] = {}
         rows: list[Any] = []
 
@@ -188,7 +188,7 @@ class Graph:
                 stack.extend((operand, False) for operand in reversed(operands))
             return numbers[name]
 
-        return _digest([[[*item.shape, item.dtype] for item in self.inputs], [visit(name) for name in self.outputs], rows])
+        return digest([[[*item.shape, item.dtype] for item in self.inputs], [visit(name) for name in self.outputs], rows])
 
     def _operands(self, name: str, keys: Mapping[str, str]) -> list[str]:
         node = self.by_name.get(name)
@@ -292,7 +292,8 @@ def _tuple(value: Any) -> Any:
     return tuple(_tuple(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

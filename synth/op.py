@@ -90,6 +90,14 @@ class Op(ABC):
     """How often synthesis draws ops of this type, relative to others: 1 for the usual, 0 for never. A prior, not a rule."""
     normalizes: ClassVar[bool] = False
     """Whether training sees an output whose scale does not depend on the input's."""
+    idempotent: ClassVar[bool] = False
+    """Whether the op, applied once more to its own output, changes nothing."""
+    nonnegative: ClassVar[bool] = False
+    """Whether no element of an output is ever negative, in inference and in training."""
+    keeps_nonnegative: ClassVar[bool] = False
+    """Whether no element of an output is negative where none of the inputs is, in inference and in training."""
+    fixes_nonnegative: ClassVar[bool] = False
+    """Whether an input without negative elements comes out as it went in."""
     fitted: ClassVar[bool] = True
     """Whether costs may be fitted as polynomials in the channels and the size, by some traces; else each is traced."""
 
@@ -125,6 +133,9 @@ class Op(ABC):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModalOp(Op):
     """An op that training computes in another way: with state, with chance, or in a form that differentiates faster."""
+
+    keeps_state: ClassVar[bool] = False
+    """Whether the state is arrays that the model came with, which training leaves as they are."""
 
     def state(self, *inputs: Value) -> dict[str, Weight]:
         """Arrays that training updates without a gradient (running statistics)."""

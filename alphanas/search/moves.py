@@ -54,11 +54,26 @@ Move = Callable[[Graph, np.random.Generator, Options], Attempt]
 
 def replace_region(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     """Reads a region's properties, mutates them into a target under a smaller budget, and synthesizes a piece that meets it."""
+    asked = region_problem(graph, rng, options)
+    if asked is None:
+        return Attempt((), (), Failure("nothing_to_change", "no region has parameters"))
+    region, problem, changes = asked
+    answer = _synthesized(graph, region, problem, rng, options)
+    return Attempt(_names(region), changes, answer, options.method)
+
+
+def region_problem(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[Region, Problem, tuple[Change, ...]] | None:
+    """A region drawn by its size, the problem of replacing it, and how that differs from it; None if none has parameters."""
     found = [region for region in _regions(graph, options.region_max) if len(region.names) >= options.region_min]
     weights = np.array([math.sqrt(_params(region)) for region in found])
     if not weights.any():
-        return Attempt((), (), Failure("nothing_to_change", "no region has parameters"))
+        return None
     region = found[int(rng.choice(len(found), p=weights / weights.sum()))]
+    return region, *mutated_problem(region, rng, options)
+
+
+def mutated_problem(region: Region, rng: np.random.Generator, options: Options) -> tuple[Problem, tuple[Change, ...]]:
+    """The problem of replacing a region by what nearly has its properties, under a smaller budget; and how it differs."""
     piece = region.subgraph()
     mutation = Target.of(piece).mutate(
         rng, params=piece.params, params_ratio=options.params_ratio, depth_p=options.mutation, mixing_p=options.mutation
@@ -66,8 +81,7 @@ def replace_region(graph: Graph, rng: np.random.Generator, options: Options) -> 
     limit = Interval(0, max(1, math.ceil(options.macs_ratio * macs(piece))))
     target = mutation.target.within(Budget(mutation.target.budget.params, limit))
     problem = Problem.of(piece, target, max_length=options.max_length, widths=widths_up_to(_widest(piece)))
-    answer = _synthesized(graph, region, problem, rng, options)
-    return Attempt(_names(region), mutation.changes, answer, options.method)
+    return problem, mutation.changes
 
 
 def change_widths(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:

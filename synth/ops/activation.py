@@ -21,6 +21,10 @@ def squared_relu(x: jax.Array) -> jax.Array:
 class Relu(Op):
     """The positive part."""
 
+    idempotent = True
+    nonnegative = True
+    fixes_nonnegative = True
+
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.relu(inputs[0])
 
@@ -40,6 +44,7 @@ class Gelu(Op):
     """The Gaussian error linear unit, exact or in its tanh approximation (Hendrycks and Gimpel, 2016)."""
 
     taste = 0.7
+    keeps_nonnegative = True
 
     approximate: bool = False
 
@@ -52,6 +57,7 @@ class Silu(Op):
     """x times its sigmoid, also called swish."""
 
     taste = 0.7
+    keeps_nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.silu(inputs[0])
@@ -72,6 +78,7 @@ class Sigmoid(Op):
     """The logistic function."""
 
     taste = 0.02
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(inputs[0])
@@ -92,6 +99,7 @@ class SquaredRelu(Op):
     """The square of the positive part (So et al., 2021, Primer)."""
 
     taste = 0.3
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return squared_relu(inputs[0])
@@ -102,6 +110,7 @@ class Softmax(Op):
     """Softmax over the feature axis."""
 
     taste = 0.01
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.softmax(inputs[0], axis=-1)
@@ -127,6 +136,7 @@ class Dropout(ModalOp):
     """Zeroes elements at a rate in training and rescales the rest (Srivastava et al., 2014); the identity in inference."""
 
     taste = 0.02
+    keeps_nonnegative = True
 
     rate: float = choice(0.1, among=(0.1, 0.2))
 

@@ -17,6 +17,7 @@ class Flatten(Op):
     """All axes but the batch as one."""
 
     taste = 0.3
+    keeps_nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         (x,) = inputs
@@ -28,6 +29,7 @@ class Reshape(Op):
     """Another shape for the axes after the batch; one size may be -1."""
 
     taste = 0.0
+    keeps_nonnegative = True
 
     shape: tuple[int, ...] = (-1,)
 
@@ -47,6 +49,7 @@ class Transpose(Op):
     """The axes after the batch in another order: `order` permutes 1, 2, …"""
 
     taste = 0.05
+    keeps_nonnegative = True
 
     order: tuple[int, ...] = (2, 1)
 

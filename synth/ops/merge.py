@@ -24,6 +24,7 @@ class Add(Op):
 
     arity = None
     commutative = True
+    keeps_nonnegative = True
 
     def check(self, *inputs: Value) -> None:
         _check_broadcast(self, inputs)
@@ -38,6 +39,7 @@ class Multiply(Op):
 
     arity = None
     commutative = True
+    keeps_nonnegative = True
 
     def check(self, *inputs: Value) -> None:
         _check_broadcast(self, inputs)
@@ -51,6 +53,7 @@ class Concatenate(Op):
     """The inputs one after the other along the feature axis."""
 
     arity = None
+    keeps_nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jnp.concatenate(inputs, axis=-1)

@@ -25,6 +25,7 @@ class Opaque(ModalOp):
     """
 
     taste = 0.0
+    keeps_state = True
 
     program: str = IDENTITY
     trained: tuple[tuple[str, tuple[int, ...], str], ...] = ()

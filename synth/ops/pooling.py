@@ -40,6 +40,7 @@ class AvgPool(_Pool):
     """The mean of every window; padding counts as zeros, as Flax's `avg_pool` does, or with `count_padding=False` not at all."""
 
     taste = 0.3
+    keeps_nonnegative = True
 
     count_padding: bool = True
 
@@ -66,6 +67,7 @@ class MaxPool(_Pool):
     """The largest element of every window."""
 
     taste = 0.3
+    keeps_nonnegative = True
 
     def _reduce(self, x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
         return jax.lax.reduce_window(x, np.array(-np.inf, x.dtype)[()], jax.lax.max, window, strides, self.padding)
@@ -76,6 +78,7 @@ class GlobalAvgPool(Op):
     """The mean over all spatial axes, which are dropped, or kept with size one."""
 
     taste = 0.5
+    keeps_nonnegative = True
 
     keep_axes: bool = choice(False, among=(False, True))
 
