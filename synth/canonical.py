@@ -2,7 +2,7 @@
 
 What is taken out changes nothing, in inference and in training, and is found by what ops do and declare, never by their names: an
 op without weights that is the identity on values of its type, two such ops that undo each other, an idempotent op on its own
-output, an op that fixes what is not negative on what cannot be, and the second of two equal ops without weights on the same operands.
+output, an op that fixes what is not negative on what cannot be, and the second of two equal plain ops on the same operands.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def _arrays(node: Node, graph: Graph) -> list[tuple[str, Kind, Weight]]:
     ]
 
 
-def _start(weight: Weight) -> tuple[str, int]:
-    return weight.initializer, 0 if weight.initializer in ("zeros", "ones") else weight.fan_in
+def _start(weight: Weight) -> tuple[str, int, float]:
+    return weight.initializer, 0 if weight.initializer in ("zeros", "ones") else weight.fan_in, weight.gain
 
 
 @functools.lru_cache(maxsize=2048)

@@ -15,7 +15,7 @@ from alphanas.models import weights
 from alphanas.models.lifting import Lifted
 from alphanas.scoring.reject import ScoreFilter
 from alphanas.search import strategies
-from alphanas.search.archive import Archive, Member
+from alphanas.search.archive import Archive, Member, Proposed
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.study import STATUSES, Candidate
 
@@ -97,20 +97,22 @@ def _exhausted(run: Run) -> bool:
 
 
 def _archive(run: Run, *, before: int) -> Archive:
-    """What the finished generations learned, and the hash of everything proposed before candidate `before`."""
+    """What the finished generations learned, and everything proposed before candidate `before`."""
     names = run.config.search.objectives
-    members, known = [], set()
+    members, proposed = [], []
     for candidate in run.recorder.study.candidates():
         if candidate.id >= before:
             continue
-        if candidate.graph_hash is not None:
-            known.add(candidate.graph_hash)
+        if candidate.graph_hash is None:
+            continue
+        graph = candidate.graph()
+        proposed.append(Proposed(candidate.id, graph))
         values = tuple(candidate.objective(name) for name in names)
         if all(value is not None and np.isfinite(value) for value in values):
             kind = str(candidate.proposal.get("kind", "seed"))
             points = tuple(float(value) for value in values if value is not None)
-            members.append(Member(candidate.id, candidate.graph(), points, candidate.parent, kind))
-    return Archive(names, tuple(members), frozenset(known))
+            members.append(Member(candidate.id, graph, points, candidate.parent, kind))
+    return Archive(names, tuple(members), tuple(proposed))
 
 
 def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Iterator[Flow]:
@@ -127,7 +129,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
             rng = np.random.default_rng([run.recorder.study.key, number])
             candidate = _record(run, number, generation, strategy.propose(archive, rng))
         if candidate.graph_hash is not None:
-            archive = archive.knowing([candidate.graph_hash])
+            archive = archive.knowing([Proposed(candidate.id, candidate.graph())])
         if candidate.status == "ok":
             made += 1
             yield _judge(run, candidate, screen)

@@ -1,4 +1,4 @@
-"""What a search has learned: candidates with their objectives, all to be minimised, and the hashes of all that was proposed."""
+"""What a search has learned: candidates with their objectives, all to be minimised, and all that was proposed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from synth import Graph
+from synth import Graph, macs
+from synth.canonical import canonical
+from synth.equivalence import equivalent, signature
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -27,6 +29,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Proposed:
+    """A candidate's graph, with what it is recognised by."""
+
+    id: int
+    graph: Graph
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """The hash of its canonical form."""
+        return canonical(self.graph).hash
+
+    @functools.cached_property
+    def signature(self) -> tuple[object, ...]:
+        """What programs that compute the same have in common."""
+        return signature(self.graph)
+
+
+@dataclass(frozen=True)
 class Archive:
     """The members of a search, the seed model first, and what was proposed before.
 
@@ -35,8 +55,8 @@ class Archive:
 
     objectives: tuple[str, ...]
     members: tuple[Member, ...]
-    known: frozenset[str] = frozenset()
-    """Canonical hashes of every graph that was proposed, judged or not: a proposal of one of these is a duplicate."""
+    proposed: tuple[Proposed, ...] = ()
+    """Every graph that was proposed, judged or not: a proposal that equals one of these is a duplicate."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -80,17 +100,38 @@ class Archive:
         """One objective of all members; ValueError if the archive does not have it."""
         return self.points[:, self.objectives.index(objective)]
 
-    def knowing(self, hashes: Iterable[str]) -> Archive:
-        """The same archive, which also knows these hashes."""
-        return replace(self, known=self.known | set(hashes))
+    def knowing(self, proposed: Iterable[Proposed]) -> Archive:
+        """The same archive, which also knows these candidates."""
+        return replace(self, proposed=(*self.proposed, *proposed))
 
-    def knows(self, graph: Graph) -> bool:
-        """Whether an equal graph was proposed before."""
-        return graph.hash in self._hashes
+    def repeats(self, graph: Graph) -> str | None:
+        """Why a graph is not worth judging again, or None.
+
+        One of the same canonical form was proposed before, or one that computes the same (`synth.equivalence`) and costs no more.
+        """
+        twin = self._by_hash.get(canonical(graph).hash)
+        if twin is not None:
+            return f"has the canonical form of #{twin}"
+        for other in self._by_signature.get(signature(graph), ()):
+            if macs(other.graph) <= macs(graph) and equivalent(other.graph, graph):
+                return f"computes the same as #{other.id}, on random inputs with weights matched by shape and order"
+        return None
 
     @functools.cached_property
-    def _hashes(self) -> frozenset[str]:
-        return self.known | {member.graph.hash for member in self.members}
+    def _everything(self) -> tuple[Proposed, ...]:
+        told = {each.id for each in self.proposed}
+        return (*self.proposed, *(Proposed(each.id, each.graph) for each in self.members if each.id not in told))
+
+    @functools.cached_property
+    def _by_hash(self) -> dict[str, int]:
+        return {each.hash: each.id for each in reversed(self._everything)}
+
+    @functools.cached_property
+    def _by_signature(self) -> dict[tuple[object, ...], list[Proposed]]:
+        found: dict[tuple[object, ...], list[Proposed]] = {}
+        for each in self._everything:
+            found.setdefault(each.signature, []).append(each)
+        return found
 
 
 def ranks(points: Matrix) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -10,6 +10,8 @@ import numpy as np
 from alphanas.search.archive import Archive, Member
 from alphanas.search.moves import MOVES, Options
 from alphanas.search.proposal import Failure, New, Proposal
+from synth import Graph
+from synth.canonical import canonical, collapsible
 
 SHARES: Mapping[str, float] = {"region": 0.5, "width": 0.35, "drop": 0.15}
 """How often each move is made where nothing is known about what pays."""
@@ -24,6 +26,13 @@ def changed(
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     made = MOVES[kind](parent.graph, rng, options)
     answer = made.answer
-    if isinstance(answer, New) and archive.knows(answer.graph):
-        answer = Failure("duplicate", "an equal graph was proposed before")
-    return Proposal(parent.id, kind, made.region, made.changes, answer, made.method, time.monotonic() - started)
+    if isinstance(answer, New):
+        repeats = archive.repeats(answer.graph)
+        answer = New(canonical(answer.graph)) if repeats is None else Failure("duplicate", repeats)
+    wasteful = _wasteful(answer.graph) - _wasteful(parent.graph) if isinstance(answer, New) else set()
+    seconds = time.monotonic() - started
+    return Proposal(parent.id, kind, made.region, made.changes, answer, made.method, seconds, tuple(sorted(wasteful)))
+
+
+def _wasteful(graph: Graph) -> set[tuple[str, str]]:
+    return {(pair.first, pair.last) for pair in collapsible(graph) if not pair.factored}

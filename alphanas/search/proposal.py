@@ -41,6 +41,8 @@ class Proposal:
     answer: Answer
     method: str = ""
     seconds: float = 0.0
+    collapsible: tuple[tuple[str, str], ...] = ()
+    """Pairs of layers, new here, with nothing non-linear between them, that cost more than the one map they make."""
 
     @property
     def graph(self) -> Graph | None:
@@ -57,6 +59,7 @@ class Proposal:
             "changes": [{"property": change.property, "before": change.before, "after": change.after} for change in self.changes],
             "method": self.method,
             "seconds": self.seconds,
+            "collapsible": [list(pair) for pair in self.collapsible],
             "cause": failure.cause if failure else None,
             "message": failure.message if failure else "",
         }

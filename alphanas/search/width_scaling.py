@@ -11,6 +11,7 @@ import numpy as np
 from alphanas.search.archive import Archive
 from alphanas.search.proposal import Answer, Failure, New, Proposal
 from alphanas.search.widths import scaled, width_groups
+from synth.canonical import canonical
 from synth.target import Change
 
 
@@ -29,9 +30,9 @@ class WidthScaling:
         for _ in range(self.tries):
             factor = math.exp(rng.uniform(math.log(self.smallest), 0.0))
             child = scaled(seed.graph, factor)
-            if child is None or archive.knows(child):
+            if child is None or archive.repeats(child) is not None:
                 continue
-            answer, changes = New(child), (Change("all widths", "1", f"{factor:.2f}"),)
+            answer, changes = New(canonical(child)), (Change("all widths", "1", f"{factor:.2f}"),)
             break
         nodes = tuple(name for group in width_groups(seed.graph) for name in group.nodes)
         return Proposal(seed.id, "width", nodes, changes, answer, "", time.monotonic() - started)

@@ -5,8 +5,10 @@
 A region of the seed model of `experiments/digits.toml` is drawn and its properties are mutated into a target, as the search does;
 targets that exact synthesis proves impossible are drawn again. For every target one block is drawn by the prior and one uniformly.
 Each is spliced into the seed and trained from scratch, by the seed's recipe and for as many epochs; accuracies are on the
-validation part. A block trains if it reaches 90% of the seed's accuracy. With `--stages` every network has all of its stages replaced at once,
-so that no shortcut of the seed's is left to carry what a block loses. The prior was developed on seeds below 100; report others.
+validation part. A block trains if it reaches 90% of the seed's accuracy. With `--stages` every network has all of its stages
+replaced at once, so that no shortcut of the seed's is left to carry what a block loses.
+
+The prior was developed on seeds below 100; report others.
 """
 
 from __future__ import annotations

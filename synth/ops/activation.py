@@ -34,6 +34,8 @@ class Relu6(Op):
     """The positive part, capped at 6 (Howard et al., 2017, MobileNet)."""
 
     taste = 0.1
+    idempotent = True
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.relu6(inputs[0])
@@ -68,6 +70,7 @@ class HardSilu(Op):
     """x times its hard sigmoid, also called hard swish (Howard et al., 2019, MobileNetV3)."""
 
     taste = 0.1
+    keeps_nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.hard_silu(inputs[0])
@@ -89,6 +92,7 @@ class HardSigmoid(Op):
     """The logistic function in three straight pieces: relu6(x + 3) / 6."""
 
     taste = 0.01
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jax.nn.hard_sigmoid(inputs[0])
@@ -154,6 +158,7 @@ class StochasticDepth(ModalOp):
     """Zeroes whole examples at a rate in training and rescales the rest (Huang et al., 2016); the identity in inference."""
 
     taste = 0.0
+    keeps_nonnegative = True
 
     rate: float = 0.1
 

@@ -66,6 +66,7 @@ class Select(Op):
     """One position along an axis, which is dropped: the class token of a transformer, or the last state of a sequence."""
 
     taste = 0.0
+    keeps_nonnegative = True
 
     index: int = 0
     axis: int = 1
@@ -88,6 +89,7 @@ class Zero(Op):
     """Zeros of its input's type: the missing edge of a cell (Dong and Yang, 2020). Nothing of the input comes through."""
 
     taste = 0.0
+    nonnegative = True
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jnp.zeros_like(inputs[0])

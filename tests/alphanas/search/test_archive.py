@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alphanas.search.archive import Archive, Member, crowding, ranks, tournament
-from synth import Graph, Value, chain
-from synth.ops import Dense
+from alphanas.search.archive import Archive, Member, Proposed, crowding, ranks, tournament
+from synth import Graph, Op, Value, chain
+from synth.ops import Dense, Gelu, GlobalAvgPool, MaxPool, Relu
 
 
 def points(seed: int) -> np.ndarray:
@@ -62,10 +62,28 @@ def test_equal_generators_choose_equal_parents() -> None:
     assert drawn[0] == drawn[1]
 
 
-def test_the_archive_knows_its_members_and_what_it_was_told() -> None:
+def test_what_was_proposed_before_is_told_with_the_reason() -> None:
     found = archive(np.zeros((1, 1)))
-    assert found.knows(graph()) and not found.knows(graph(5))
-    assert found.knowing([graph(5).hash]).knows(graph(5))
+    assert found.repeats(graph()) == "has the canonical form of #0"
+    assert found.repeats(graph(5)) is None
+    assert found.knowing([Proposed(7, graph(5))]).repeats(graph(5)) == "has the canonical form of #7"
+
+
+def test_other_words_for_a_program_are_a_repetition_unless_they_cost_less() -> None:
+    value, layer = Value((None, 4, 4, 3)), Dense(features=5)
+    known = [[layer, Relu(), MaxPool()], [layer, GlobalAvgPool()]]
+    found = archive(np.zeros((1, 1))).knowing([Proposed(index, chain(value, ops)) for index, ops in enumerate(known, 1)])
+
+    def repeats(*ops: Op) -> str:
+        return found.repeats(chain(value, ops)) or "new"
+
+    assert repeats(layer, Relu(), Relu(), MaxPool()) == "has the canonical form of #1"
+    assert repeats(layer, MaxPool(), Relu()).startswith("computes the same as #1,")
+    assert repeats(layer, MaxPool(), Gelu()) == "new"
+    # The mean first: the same function for a sixteenth of the multiply-adds.
+    assert repeats(GlobalAvgPool(), layer) == "new"
+    cheap = found.knowing([Proposed(3, chain(value, [GlobalAvgPool(), Dense(features=5)]))])
+    assert cheap.repeats(chain(value, [layer, GlobalAvgPool()])) == "has the canonical form of #2"
 
 
 @pytest.mark.parametrize("objectives", [(1.0,), (1.0, float("nan")), (1.0, float("inf"))])

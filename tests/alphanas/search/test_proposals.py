@@ -16,6 +16,7 @@ from alphanas.search.proposal import Failure, New
 from alphanas.search.strategies import STRATEGIES, build
 from alphanas.search.widths import resized, scaled, width_groups
 from synth import Builder, Graph, ShapeMismatch
+from synth.canonical import canonical
 from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, Relu
 
 OPTIONS = Options(max_length=4, time_limit=10.0)
@@ -128,7 +129,8 @@ def test_strategies_propose_new_graphs_and_repeat_themselves(name: str) -> None:
         if proposal.graph is None:
             continue
         works(proposal.graph, residual())
-        assert not found.knows(proposal.graph)
+        assert found.repeats(proposal.graph) is None
+        assert canonical(proposal.graph) == proposal.graph
         member = Member(number, proposal.graph, (0.1, float(proposal.graph.params)), proposal.parent, proposal.kind)
         found = Archive(found.objectives, (*found.members, member))
     assert len(found.members) > 3
