@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from properties.inference import Inference
-from properties.mixing import Mixing
+from properties.mixing import MIXING, Mixing
 from properties.mixing.affine import Term, extent, factor_range
 from properties.mixing.counting import LARGEST_AXIS, factor_values
 
@@ -87,3 +87,15 @@ class CausalityRequirement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(data["axis"], data.get("ahead", 0), data.get("input", 0), data.get("output", 0))
+
+
+def _demands(inference: Inference, input: int, output: int) -> tuple[CausalityRequirement, ...]:
+    """For every axis along which the program does not look ahead, but for the first, of examples that do not meet."""
+    mixing = inference.mixing[input, output]
+    axes = range(1, min(len(mixing.input), len(mixing.output)))
+    kept = [axis for axis in axes if mixing.input[axis] == mixing.output[axis] > 1 and is_causal(mixing, axis)]
+    return tuple([CausalityRequirement(axis, 0, input, output) for axis in kept])
+
+
+CAUSALITY = replace(MIXING, name="causality", demands=_demands)
+"""Mixing by another name: `lookahead` and `is_causal` read it, and a replaced piece looks no further ahead."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
 
@@ -12,16 +13,35 @@ from properties import jaxpr
 from properties.capacity import Capacity, measure
 from properties.depth import DEPTH
 from properties.idioms import with_idioms
-from properties.interpreter import interpret
 from properties.mixing import MIXING, Mixing
 from properties.rank import RANK
-from properties.relation import RelationalAnalysis, RelationalProperty
+from properties.relation import RelationalProperty
 from properties.shape import Shape
+
+if TYPE_CHECKING:
+    from properties.property import Requirement
 
 T = TypeVar("T")
 
+
+@runtime_checkable
+class Property(Protocol):
+    """What can be inferred of a program: a `RelationalProperty`, or a `WalkedProperty`."""
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+
+    @property
+    def demands(self) -> Callable[[Inference, int, int], Sequence[Requirement]] | None:
+        """The requirements that a replacement of a program must meet, if a search can ask for this property."""
+
+    def table(self, program: jaxpr.Program, held: int, unknown: set[str]) -> Mapping[tuple[int, int], Any]:
+        """The values by (input, output) of a program whose first `held` inputs are no data."""
+
+
 PROPERTIES: tuple[RelationalProperty, ...] = (DEPTH, MIXING, RANK)
-"""The relational properties that are inferred unless others are asked for."""
+"""The properties that are inferred unless others are asked for."""
 
 Relations = tuple[tuple[Any, ...], ...]
 
@@ -47,8 +67,9 @@ class Inference:
     """The properties of one program; frozen, hashable, equal if all of them are.
 
     `inputs` and `shape` are the types of the data inputs and of the outputs, flat and in order; `relations` holds for each
-    relational property, by name, a table of its relations (rows inputs, columns outputs, None where there is no dependence);
-    `unknown` names primitives for which nothing better than the top was claimed because no rule is known.
+    property, by name, a table of its values (rows inputs, columns outputs, None where there is no dependence); `unknown` names
+    primitives for which nothing better than the top was claimed because no rule is known. Every property that was asked for can be
+    read by its name: `inference.scale[input, output]`, and so one's own.
     """
 
     inputs: tuple[Shape, ...]
@@ -77,8 +98,19 @@ class Inference:
         for known, rows in self.relations:
             if known == name:
                 return Table(rows)[i, o]
-        names = ", ".join(known for known, _ in self.relations)
-        raise KeyError(f"no property {name!r} was inferred; there are {names}")
+        raise KeyError(self._missing(name))
+
+    def __getattr__(self, name: str) -> Table[Any]:
+        for known, rows in self.__dict__.get("relations", ()):
+            if known == name:
+                return Table(rows)
+        raise AttributeError(self._missing(name))
+
+    def _missing(self, name: str) -> str:
+        names = [known for known, _ in self.__dict__.get("relations", ())]
+        near = get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"ask for it: infer(…, properties=(*PROPERTIES, {name!r}))"
+        return f"no property {name!r} was inferred; there are {', '.join(names)}; {hint}"
 
     @property
     def depth(self) -> Table[int]:
@@ -115,12 +147,13 @@ def infer(
     *arguments: Any,
     params: Any = None,
     state: Any = None,
-    properties: Sequence[RelationalProperty] = PROPERTIES,
+    properties: Sequence[Property | str] = PROPERTIES,
 ) -> Inference:
     """The properties of `function(*arguments)`, or of `function(params, state, *arguments)` with those of the two that are given.
 
     All are trees of arrays or of `jax.ShapeDtypeStruct`s. Parameters are not data, and neither is state: what is held but not
-    trained, such as running statistics. Values in the arrays do not matter.
+    trained, such as running statistics. Values in the arrays do not matter. Properties are given as objects, or by a name that
+    `properties.find` knows.
     """
     given = () if state is None else (state,)
     program, held = traced(function, *given, *arguments, params=params)
@@ -134,14 +167,14 @@ def traced(function: Callable[..., Any], *arguments: Any, params: Any = None) ->
     return with_idioms(jaxpr.program(closed)), len(jax.tree.leaves(params))
 
 
-def analyze(closed: Any, *, params: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
+def analyze(closed: Any, *, params: int = 0, properties: Sequence[Property | str] = PROPERTIES) -> Inference:
     """The properties of a closed jaxpr whose first `params` inputs are parameters."""
     program = with_idioms(jaxpr.program(closed))
     return analyze_program(program, params=params, properties=properties)
 
 
 def analyze_program(
-    program: jaxpr.Program, *, params: int = 0, state: int = 0, properties: Sequence[RelationalProperty] = PROPERTIES
+    program: jaxpr.Program, *, params: int = 0, state: int = 0, properties: Sequence[Property | str] = PROPERTIES
 ) -> Inference:
     """The properties of a program whose first `params` inputs are parameters, and the next `state` other numbers held."""
     held = params + state
@@ -154,13 +187,18 @@ def analyze_program(
         raise ValueError(f"{'; '.join(symbolic)}: give integer sizes, or ask properties.symbolic.shapes for the shapes as formulas")
     data = inputs[held:]
     outputs = [program.types[slot] for slot in program.outputs]
-    relations: dict[str, dict[tuple[int, int], Any]] = {}
+    relations: dict[str, Mapping[tuple[int, int], Any]] = {}
     unknown: set[str] = set()
-    for each in properties:
-        analysis = RelationalAnalysis(each, tuple(data), unknown)
-        values = [analysis.constant()] * held + [analysis.input(i) for i in range(len(data))]
-        results = interpret(program, analysis, values)
-        relations[each.name] = {(i, o): value[i] for o, value in enumerate(results) for i in range(len(data))}
+    for each in _found(properties):
+        if each.name in relations:
+            raise ValueError(f"two properties are called {each.name!r}: ask for one of them")
+        relations[each.name] = each.table(program, held, unknown)
     work, _ = measure(program, [False] * held + [True] * len(data))
     capacity = work.holding(*(sum(shape.size for shape in part) for part in (inputs[:params], inputs[params:held])))
     return Inference.of(data, outputs, relations, capacity, sorted(unknown))
+
+
+def _found(properties: Sequence[Property | str]) -> list[Property]:
+    from properties.named import find
+
+    return [find(each) if isinstance(each, str) else each for each in properties]

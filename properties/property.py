@@ -1,13 +1,18 @@
-"""What a property is to a search: a requirement that a program's inference meets or misses by a distance."""
+"""What a property is to a search: a requirement that a program's inference meets or misses by a distance.
+
+What a property is to the interpreter is a `RelationalProperty` (`relation.py`) or a `WalkedProperty` (`walked.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from properties.inference import Inference
+from properties.inference import PROPERTIES, Inference, Property
+
+__all__ = ["Property", "Reads", "Requirement", "needed"]
 
 
 @runtime_checkable
@@ -36,3 +41,17 @@ class Requirement(Protocol):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The requirement that `to_json` wrote."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A requirement that says which properties it reads, where they are not among those that are always inferred."""
+
+    def reads(self) -> tuple[Property, ...]:
+        """The properties that an inference must have for this requirement."""
+
+
+def needed(requirements: Iterable[Requirement], *further: Property) -> tuple[Property, ...]:
+    """What must be inferred for requirements to be read: what always is, and what they say."""
+    own = [each for one in requirements if isinstance(one, Reads) for each in one.reads()]
+    return tuple(dict.fromkeys((*PROPERTIES, *further, *own)))

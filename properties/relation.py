@@ -7,14 +7,19 @@ value does not depend on the input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, runtime_checkable
 
-from properties.interpreter import Context
+from properties.interpreter import Context, interpret
+from properties.jaxpr import Program
 from properties.loops import Scan, joined
 from properties.rules import Rule, Rules, Top
 from properties.shape import Shape
+
+if TYPE_CHECKING:
+    from properties.inference import Inference
+    from properties.property import Requirement
 
 
 @runtime_checkable
@@ -42,6 +47,8 @@ class RelationalProperty:
     of a relation between slices that of a scanned array to the stacked results of a loop: through slices of the same step (0), of
     all earlier ones (-1) or of all later ones (1); without it, any step may read any slice. `banded` names primitives whose rules
     ask where operands vanish (`context.bands`). `fault` says what is wrong with a rule's answer for two shapes, or nothing.
+    `demands` gives the requirements that a program of an inference meets, for an input and an output: what is asked of a piece that
+    shall replace it.
     """
 
     name: str
@@ -56,10 +63,19 @@ class RelationalProperty:
     scanned: Callable[[Any, Shape, Shape, int], Any] | None = None
     banded: frozenset[str] = frozenset()
     fault: Callable[[Any, Shape, Shape], str] = lambda relation, before, after: ""
+    demands: Callable[[Inference, int, int], Sequence[Requirement]] | None = None
     _local: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         return id(self)
+
+    def table(self, program: Program, held: int, unknown: set[str]) -> Mapping[tuple[int, int], Any]:
+        """The relations by (input, output) of a program whose first `held` inputs are no data; `unknown` gets what has no rule."""
+        inputs = tuple([program.types[slot] for slot in program.inputs[held:]])
+        analysis = RelationalAnalysis(self, inputs, unknown)
+        values = [analysis.constant()] * held + [analysis.input(i) for i in range(len(inputs))]
+        results = interpret(program, analysis, values)
+        return {(i, o): value[i] for o, value in enumerate(results) for i in range(len(inputs))}
 
     def local(self, context: Context, unknown: set[str]) -> tuple[tuple[Any, ...], ...]:
         """For every result and operand of an equation the relation between them; memoised by the equation's value."""

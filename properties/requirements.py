@@ -12,8 +12,10 @@ import numpy as np
 
 from properties.capacity import FIGURES
 from properties.causality import CausalityRequirement
+from properties.equivariance import EquivarianceRequirement
 from properties.inference import Inference
 from properties.property import Requirement
+from properties.scale import ScaleRequirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +320,8 @@ class RankRequirement:
 KINDS: Mapping[str, type[Requirement]] = {
     kind.kind: kind
     for kind in (
-        ShapeRequirement, DepthRequirement, MixingRequirement, RankRequirement, CapacityRequirement, CausalityRequirement
+        ShapeRequirement, DepthRequirement, MixingRequirement, RankRequirement, CapacityRequirement, CausalityRequirement,
+        ScaleRequirement, EquivarianceRequirement,
     )
 }  # fmt: skip
 

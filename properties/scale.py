@@ -9,16 +9,18 @@ true one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from properties.inference import traced
+from properties.inference import Inference, traced
 from properties.interpreter import Context, interpret
+from properties.property import Property
 from properties.shape import Shape
+from properties.walked import Question, WalkedProperty
 
 EPSILON = 1e-3
 UNLIMITED = Fraction(10**6)
@@ -215,3 +217,78 @@ def _negligible(value: np.ndarray) -> bool:
     if value.dtype.kind not in "fiub":
         return False
     return bool((np.abs(value) <= EPSILON).all() or np.isneginf(value.astype(np.float64)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequirement:
+    """An output grows at most by a power of one input's scale, and is homogeneous if that is asked, the other inputs staying.
+
+    Distance: 1 - 1 / (1 + excess of the growth), which is 1 where no power bounds it; if a degree is asked for, the mean of this
+    and of whether it is missing (`parts` is 2, also after that was relaxed).
+    """
+
+    growth: Fraction
+    homogeneous: bool = False
+    input: int = 0
+    output: int = 0
+    parts: int = 1
+    kind = "scale"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", max(self.parts, 1 + self.homogeneous))
+
+    @classmethod
+    def of(cls, inference: Inference, input: int = 0, output: int = 0) -> Self:
+        """What a program already has."""
+        found = inference.relation("scale", input, output)
+        return cls(found.growth, found.degree is not None, input, output)
+
+    def reads(self) -> tuple[Property, ...]:
+        return (SCALE,)
+
+    def distance(self, inference: Inference) -> float:
+        found = inference.relation("scale", self.input, self.output)
+        excess = max(Fraction(0), found.growth - self.growth)
+        missing = self.homogeneous and found.degree is None
+        return (float(1 if excess and found.growth >= UNLIMITED else 1 - 1 / (1 + excess)) + missing) / self.parts
+
+    def met(self, inference: Inference) -> bool:
+        return self.distance(inference) == 0
+
+    def mutate(self, rng: np.random.Generator) -> ScaleRequirement:
+        """One power more or less, or the degree asked for or not."""
+        if rng.random() < 0.25:
+            return ScaleRequirement(self.growth, not self.homogeneous, self.input, self.output)
+        return replace(self, growth=self.growth + int(rng.choice([-1, 1])))
+
+    def relax(self, rng: np.random.Generator) -> ScaleRequirement:
+        """The degree not asked for any more, or one power more."""
+        if self.homogeneous and rng.random() < 0.5:
+            return replace(self, homogeneous=False)
+        return replace(self, growth=self.growth + 1)
+
+    def tighten(self, rng: np.random.Generator) -> ScaleRequirement:
+        """One power less."""
+        return replace(self, growth=self.growth - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        asked = {"growth": str(self.growth), "homogeneous": self.homogeneous, "parts": self.parts}
+        return {"kind": self.kind, **asked, "input": self.input, "output": self.output}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        places = data.get("input", 0), data.get("output", 0)
+        return cls(Fraction(str(data["growth"])), data.get("homogeneous", False), *places, data.get("parts", 1))
+
+
+def _questions(shape: Shape) -> tuple[Question, ...]:
+    return (Question(ScaleAnalysis(), of_degree(Fraction(1)), of_degree(Fraction(0)), NO_DATA),)
+
+
+SCALE = WalkedProperty(
+    name="scale",
+    questions=_questions,
+    read=lambda shape, answers: answers[0],
+    demands=lambda inference, i, o: (ScaleRequirement.of(inference, i, o),),
+)
+"""What becomes of each output when one input is multiplied by a constant and the others stay."""

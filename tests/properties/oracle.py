@@ -32,11 +32,13 @@ class Program:
         return self.name
 
 
-def claim(program: Program) -> properties.Inference:
+def claim(program: Program, asked: Sequence[properties.Property] = properties.PROPERTIES) -> properties.Inference:
     """What is inferred, for an array of float64."""
     with jax.enable_x64(True):
         arguments = [jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (*program.params, program.shape)]
-        return properties.infer(lambda params, x: program.function(*params, x), arguments[-1], params=tuple(arguments[:-1]))
+        return properties.infer(
+            lambda params, x: program.function(*params, x), arguments[-1], params=tuple(arguments[:-1]), properties=asked
+        )
 
 
 def jacobians(program: Program, seed: int = 0) -> np.ndarray:

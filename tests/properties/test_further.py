@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
+import properties
 from properties.causality import CausalityRequirement, is_causal, lookahead
 from properties.equivariance import symmetry
 from properties.scale import UNLIMITED, scale
@@ -175,6 +176,27 @@ def test_what_is_claimed_to_move_moves(
     inner = tuple(slice(2, -2) if axis in moving and group == "translation" and before.shape[axis] > 6 else slice(None)
                   for axis in range(before.ndim))  # fmt: skip
     np.testing.assert_allclose(before[inner], after[inner], atol=1e-9)
+
+
+def test_further_properties_are_read_like_the_others() -> None:
+    """By input and output, the other inputs staying; as the functions of these names find them for one input."""
+
+    def net(w: Any, x: Any, y: Any) -> Any:
+        return jax.nn.relu(x @ w) + y, x * y.sum(1, keepdims=True)
+
+    w, x = jnp.ones((6, 6)), jnp.ones((2, 5, 6))
+    found = properties.infer(net, x, x, params=w, properties=("depth", "mixing", "causality", "scale", properties.EQUIVARIANCE))
+    assert [[found.scale[i, o].degree for o in range(2)] for i in range(2)] == [[None, 1], [None, 1]]
+    assert [[found.scale[i, o].growth for o in range(2)] for i in range(2)] == [[1, 1], [1, 1]]
+    moved = found.equivariance[0, 0].translation
+    assert [dict(each.moving) if each.known else None for each in moved] == [None, None, None]  # y stays where it is
+    alone = properties.infer(lambda w, x: jax.nn.relu(x @ w) + 1, x, params=w, properties=[properties.EQUIVARIANCE])
+    assert [dict(each.moving) for each in alone.equivariance[0, 0].permutation[:2]] == [{0: 1}, {1: 1}]
+    assert lookahead(found.causality[0, 1], 1) == lookahead(found.mixing[0, 1], 1) == 0
+    with pytest.raises(AttributeError, match=r"no property 'skale' was inferred; .* did you mean 'scale'"):
+        _ = found.skale
+    with pytest.raises(KeyError, match=r"no property 'rank' was inferred; there are causality, depth, .* ask for it"):
+        _ = found.rank
 
 
 def test_an_axis_that_is_not_there_is_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,13 @@ from properties import (
     CapacityRequirement,
     CausalityRequirement,
     DepthRequirement,
+    EquivarianceRequirement,
     Inference,
     Mixing,
     MixingRequirement,
     RankRequirement,
     Requirement,
+    ScaleRequirement,
     ShapeRequirement,
     requirement,
 )
@@ -34,7 +37,7 @@ SOME = [[(k, 0, 0), (90, 1, 0), (k + 7, 1, 1), (3 * k % 35, 0, 0)] for k in rang
 
 @pytest.fixture(scope="module")
 def inferences() -> list[Inference]:
-    return [claim(build(drawn)) for drawn in SOME]
+    return [claim(build(drawn), properties.ALL) for drawn in SOME]
 
 
 def sets(mixing: Mixing) -> list[list[np.ndarray]]:
@@ -98,6 +101,9 @@ KINDS = [
     lambda i: MixingRequirement.of(i),
     lambda i: RankRequirement.of(i),
     lambda i: CausalityRequirement(1, max(0, lookahead(i.mixing[0, 0], 1))),
+    lambda i: ScaleRequirement.of(i),
+    lambda i: EquivarianceRequirement.of(i),
+    lambda i: EquivarianceRequirement.of(i, group="permutation"),
     lambda i: CapacityRequirement.between(params=(0, i.capacity.params), macs=(0, i.capacity.macs)),
     lambda i: CapacityRequirement.between(macs=(i.capacity.macs / 2, 2 * i.capacity.macs)),
 ]
@@ -147,6 +153,17 @@ def test_a_deeper_program_is_never_farther(depth: int, more: int) -> None:
     assert asked.distance(net(depth + more)) <= asked.distance(net(depth))
 
 
+@pytest.mark.parametrize("each", [properties.CAUSALITY, properties.SCALE, properties.EQUIVARIANCE], ids=lambda each: each.name)
+def test_what_a_property_demands_is_met_by_what_has_it(inferences: list[Inference], each: properties.Property) -> None:
+    assert each.demands is not None
+    demanded = [requirement for inference in inferences for requirement in each.demands(inference, 0, 0)]
+    assert demanded
+    for inference in inferences:
+        assert all(requirement.met(inference) for requirement in each.demands(inference, 0, 0))
+    refused = [one for one in demanded for inference in inferences if not one.met(inference)]
+    assert refused, "what every program has says nothing"
+
+
 def test_distances_are_the_documented_ones() -> None:
     dense = properties.infer(lambda w, x: x @ w, jnp.ones((4, 8, 8, 6)), params=jnp.ones((6, 6)))
     relu = properties.infer(jax.nn.relu, jnp.ones((4, 8, 8, 6)))
@@ -156,3 +173,12 @@ def test_distances_are_the_documented_ones() -> None:
     assert ShapeRequirement((4, 8)).distance(relu) == 1.0
     assert CapacityRequirement.between(params=(0, 9)).distance(dense) == pytest.approx(1 - 9 / 36)
     assert CapacityRequirement.between(params=(72, 99)).distance(dense) == pytest.approx(1 - 36 / 72)
+    asked = (properties.SCALE, properties.EQUIVARIANCE)
+    cubed = properties.infer(lambda w, x: (x @ w) ** 3, jnp.ones((4, 8, 8, 6)), params=jnp.ones((6, 6)), properties=asked)
+    assert ScaleRequirement(Fraction(1)).distance(cubed) == pytest.approx(1 - 1 / 3)
+    assert ScaleRequirement(Fraction(3), homogeneous=True).distance(cubed) == 0
+    exponential = properties.infer(jnp.exp, jnp.ones((4, 8)), properties=asked)
+    assert ScaleRequirement(Fraction(1)).distance(exponential) == 1
+    assert ScaleRequirement(Fraction(1), homogeneous=True).distance(exponential) == 1
+    assert EquivarianceRequirement((0, 1, 2), "permutation").distance(cubed) == 0
+    assert EquivarianceRequirement((1, 2, 3), "permutation").distance(cubed) == pytest.approx(1 / 3)
