@@ -8,6 +8,7 @@ from synth.ops import OPS, vocabulary
 from synth.problem import Problem, widths_up_to
 from synth.procedures import METHODS, synthesize
 from synth.region import Region, regions, span, splice
+from synth.resizing import resize
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
 from synth.target import Change, Mutation, Target
 
@@ -42,6 +43,7 @@ __all__ = [
     "infer",
     "macs",
     "regions",
+    "resize",
     "size",
     "span",
     "splice",

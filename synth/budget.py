@@ -55,26 +55,40 @@ def at_most(high: float) -> Interval:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a program may cost: trained parameters, and multiply-adds for one example."""
+    """What a program may cost: trained parameters; and for one example, multiply-adds and bytes alive at once (`synth.memory`)."""
 
     params: Interval = ANY
     macs: Interval = ANY
+    peak_bytes: Interval = ANY
 
-    def distance(self, params: float, macs: float) -> float:
-        """The mean distance to the two intervals, in [0, 1]; 0 only inside both."""
-        return (self.params.distance(params) + self.macs.distance(macs)) / 2
+    def distance(self, params: float, macs: float, peak_bytes: float = 0) -> float:
+        """The mean distance to the intervals of parameters and MACs, and to that of bytes if it is limited; 0 only inside all.
+
+        In [0, 1]. `peak_bytes` need only be given where `limits_memory`.
+        """
+        parts = [self.params.distance(params), self.macs.distance(macs)]
+        if self.limits_memory:
+            parts.append(self.peak_bytes.distance(peak_bytes))
+        return sum(parts) / len(parts)
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether bytes alive at once are limited at all."""
+        return self.peak_bytes != ANY
 
     def __str__(self) -> str:
-        named = (("parameters", self.params), ("MACs", self.macs))
+        named = (("parameters", self.params), ("MACs", self.macs), ("bytes alive at once", self.peak_bytes))
         limits = [f"{interval} {name}" for name, interval in named if interval != Interval()]
         return " and ".join(limits) or "any cost"
 
     def to_json(self) -> dict[str, Any]:
-        return {"params": self.params.to_json(), "macs": self.macs.to_json()}
+        rest = {"peak_bytes": self.peak_bytes.to_json()} if self.limits_memory else {}
+        return {"params": self.params.to_json(), "macs": self.macs.to_json(), **rest}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Budget:
-        return Budget(Interval.from_json(data["params"]), Interval.from_json(data["macs"]))
+        memory = Interval.from_json(data["peak_bytes"]) if "peak_bytes" in data else ANY
+        return Budget(Interval.from_json(data["params"]), Interval.from_json(data["macs"]), memory)
 
 
 UNLIMITED = Budget()

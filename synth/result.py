@@ -27,6 +27,10 @@ class Found:
     seconds: float
     optimal: bool = field(default=False)
     """Whether the first program is proven to be the cheapest one of the problem."""
+    gap: float | None = field(default=None)
+    """By what share of its value anything could be better than the first program; None where no bound is known."""
+    value: float | None = field(default=None)
+    """The first program's value by the objective that was optimised; None where that is the number of its parameters."""
 
     @property
     def graph(self) -> Graph:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from synth import Graph, effect
-from synth.op import Value
+from synth.memory import peak_bytes
 
 
 @dataclass(frozen=True)
@@ -24,25 +21,3 @@ def cost(graph: Graph) -> Cost:
     """The cost of a graph, in its own order of execution; node costs are remembered by op and input types."""
     macs = sum(effect.macs(node.op, graph.input_values(node)) for node in graph.nodes)
     return Cost(graph.params, macs, peak_bytes(graph))
-
-
-def peak_bytes(graph: Graph) -> int:
-    """The largest sum of bytes of the values that are alive at one node, one example, nodes run in the graph's order.
-
-    A value lives from the node that makes it to the last node that reads it; outputs live to the end, and inputs from the start.
-    """
-    last = {item.name: -1 for item in graph.inputs}
-    for index, node in enumerate(graph.nodes):
-        last |= dict.fromkeys((*node.inputs, node.name), index)
-    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
-    alive = sum(_bytes(graph.values[item.name]) for item in graph.inputs)
-    largest = alive
-    for index, node in enumerate(graph.nodes):
-        alive += _bytes(graph.values[node.name])
-        largest = max(largest, alive)
-        alive -= sum(_bytes(graph.values[name]) for name in {*node.inputs, node.name} if last[name] == index)
-    return largest
-
-
-def _bytes(value: Value) -> int:
-    return math.prod(size or 1 for size in value.shape) * np.dtype(value.dtype).itemsize

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from synth import Graph, Node, ShapeMismatch, Value
-from synth.effect import size_fields, with_size
-from synth.op import output_value
+from synth import Graph, ShapeMismatch
+from synth.effect import with_size
+from synth.ties import ties
 
 
 @dataclass(frozen=True)
@@ -21,30 +21,9 @@ class WidthGroup:
 
 @functools.lru_cache(maxsize=1024)
 def width_groups(graph: Graph) -> tuple[WidthGroup, ...]:
-    """The widths of a graph that may change, in order; what is tied to the graph's inputs and outputs may not.
-
-    Found by asking the ops: a value's channels follow an input's if they change with it, and inputs are tied if one cannot change
-    alone.
-    """
-    root: dict[str, str] = {}
-    for name in graph.values:
-        root[name] = name
-
-    def find(name: str) -> str:
-        while root[name] != name:
-            name = root[name]
-        return name
-
-    for node in graph.nodes:
-        for name in _tied(graph, node):
-            root[find(name)] = find(node.name)
-    fixed = {find(name) for name in (*graph.outputs, *(item.name for item in graph.inputs))}
-    groups: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        if size_fields(type(node.op)) and find(node.name) not in fixed:
-            groups.setdefault(find(node.name), []).append(node)
-    found = (WidthGroup(tuple(node.name for node in nodes), graph.values[nodes[0].name].channels) for nodes in groups.values())
-    return tuple(group for group in found if _may_change(graph, group))
+    """The widths of a graph that may change, in order; what is tied to the graph's inputs and outputs may not."""
+    groups = (WidthGroup(tuple(name for name, _ in each.setters), each.size) for each in ties(graph).widths if not each.fixed)
+    return tuple(group for group in groups if group.nodes and _may_change(graph, group))
 
 
 def resized(graph: Graph, widths: Mapping[WidthGroup, int]) -> Graph:
@@ -71,25 +50,6 @@ def scaled(graph: Graph, factor: float, groups: tuple[WidthGroup, ...] | None = 
         except ShapeMismatch:
             continue
     return None
-
-
-def _tied(graph: Graph, node: Node) -> tuple[str, ...]:
-    """The values that a node reads whose channels must be its own output's."""
-    inputs = graph.input_values(node)
-    if size_fields(type(node.op)) or any(not value.shape or value.shape[-1] in (None, 1) for value in inputs):
-        return ()
-    if graph.values[node.name].shape[-1:] != inputs[0].shape[-1:]:
-        return ()
-    doubled = tuple(_doubled(value) for value in inputs)
-    try:
-        follows = output_value(node.op, doubled).channels == 2 * graph.values[node.name].channels
-    except ShapeMismatch:
-        return ()
-    return tuple(dict.fromkeys(node.inputs)) if follows else ()
-
-
-def _doubled(value: Value) -> Value:
-    return replace(value, shape=(*value.shape[:-1], 2 * value.channels))
 
 
 def _may_change(graph: Graph, group: WidthGroup) -> bool:
