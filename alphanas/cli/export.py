@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", type=positive, default=10, metavar="N", help="classes of a model of the zoo (default: %(default)s)"
     )
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="batch size, for tvm (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads, for tvm (default: %(default)s)")
     parser.add_argument(
         "--target", metavar="NAME", help="for tvm: a CPU that LLVM knows, or TRIPLE/CPU to cross-compile; without it this machine"
     )
@@ -66,13 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from alphanas.export import Options, export
 
-    options = Options(batch=arguments.batch, target=arguments.target)
+    options = Options(batch=arguments.batch, target=arguments.target, threads=arguments.threads)
     exported = export(subject.graph, subject.variables, arguments.format, out, options=options)
     if arguments.json:
         print_json({**subject.facts, **exported.to_dict(), "out": str(out)})
         return 0
     folder = out.parent if out.is_file() else out
     print(f"{subject} as {exported.format}, largest error {exported.max_error:.1e} in {exported.checked_by}:")
+    if "note" in exported.details:
+        print(f"  ({exported.details['note']})")
     for name in (*exported.files, "export.json"):
         print(f"  {folder / name}")
     return 0
@@ -85,6 +88,7 @@ def _refuse_idle_options(arguments: argparse.Namespace) -> None:
         (arguments.candidate is not None and is_model, "--candidate", "a run folder"),
         (arguments.input is not None and not is_model, "--input", f"a model ({MODEL_HELP})"),
         (arguments.target is not None and arguments.format != "tvm", "--target", "--format tvm"),
+        (arguments.threads != 1 and arguments.format != "tvm", "--threads", "--format tvm"),
         (arguments.batch != 1 and arguments.format != "tvm", "--batch", "--format tvm: the batch of all others is free"),
     ]
     faults = [Fault(option, saw="it has no effect here", wanted=f"it with {wanted}") for applies, option, wanted in idle if applies]

@@ -19,6 +19,7 @@ from alphanas.export.onnx.export import FILE as ONNX
 from alphanas.export.onnx.export import export_onnx
 from alphanas.export.stablehlo import FILE as STABLEHLO
 from alphanas.export.stablehlo import export_stablehlo
+from alphanas.export.tvm import export_tvm
 from alphanas.models import weights
 from synth.graph import Graph, Variables
 
@@ -38,6 +39,7 @@ FORMATS: dict[str, Format] = {
     "graph": Format(export_graph),
     "stablehlo": Format(export_stablehlo, STABLEHLO),
     "onnx": Format(export_onnx, ONNX),
+    "tvm": Format(export_tvm),
 }
 
 

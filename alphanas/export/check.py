@@ -48,10 +48,15 @@ class Exported:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a caller may say about an export: `batch` where the form fixes it, and what `target` is compiled for."""
+    """What a caller may say about a compiled export; other formats hold any batch, on any machine.
+
+    `target` is CPU or TRIPLE/CPU as LLVM has them, None for this machine, whose schedules are then chosen by timing for `tuning_s`.
+    """
 
     batch: int = 1
     target: str | None = None
+    threads: int = 1
+    tuning_s: float = 20.0
 
 
 def random_inputs(graph: Graph, *, batch: int, seed: int = SEED) -> tuple[np.ndarray, ...]:

@@ -20,33 +20,99 @@ SPREAD_OVER_CORES = 1
 
 @dataclass(frozen=True)
 class Machine:
-    """A CPU: LLVM's name for it, float32 lanes of its vectors, registers that a tile may take, and threads to use."""
+    """A CPU: LLVM's name for it, float32 lanes of its vectors, registers that a tile may take, threads to use.
+
+    `triple` is LLVM's name of the system, empty for this one; `here` says whether what is compiled for it can run on this one.
+    """
 
     cpu: str
     lanes: int
     registers: int
     threads: int
+    triple: str = ""
+    here: bool = True
 
     @property
     def target(self) -> Any:
         """TVM's target. (It wants a mapping; it refuses the command-line form.)"""
-        return tvm.target.Target({"kind": "llvm", "mcpu": self.cpu, "num-cores": self.threads})
+        system = {"mtriple": self.triple} if self.triple else {}
+        return tvm.target.Target({"kind": "llvm", "mcpu": self.cpu, "num-cores": self.threads, **system})
 
 
 def this_machine(threads: int, cpu: str | None = None) -> Machine:
     """The machine this runs on, or one of another `cpu`. Raises UserError for a name that LLVM does not know."""
-    own = codegen.llvm_get_system_cpu()
-    name = cpu or own
-    generic = tvm.target.Target({"kind": "llvm"})
-    known = [str(entry) for entry in codegen.llvm_get_cpu_archlist(generic)]
+    return _machine(cpu or codegen.llvm_get_system_cpu(), "", threads)
+
+
+def machine_for(target: str | None, threads: int) -> Machine:
+    """The machine of a target: None for this one, CPU for another of this system, TRIPLE/CPU to cross-compile.
+
+    Raises UserError for a system or a CPU that LLVM does not know.
+    """
+    if target is None:
+        return this_machine(threads)
+    triple, slash, cpu = target.partition("/")
+    if not slash and "-" in target and target not in _cpus(""):
+        raise UserError(
+            f"target {target!r}",
+            saw="no CPU",
+            wanted="CPU or TRIPLE/CPU, such as aarch64-linux-gnu/cortex-a72",
+            remedy=_near(target),
+        )
+    return _machine(cpu, triple, threads) if slash else _machine(target, "", threads)
+
+
+def _near(target: str) -> str:
+    triple = target.partition("/")[0]
+    return f"CPUs of {triple}: {', '.join(_cpus(triple))}" if _known_system(triple) else nearest(target, _cpus(""))
+
+
+def _machine(cpu: str, triple: str, threads: int) -> Machine:
+    if triple and not _known_system(triple):
+        systems = sorted(_systems())
+        raise UserError(
+            f"target system {triple!r}", saw="no system that LLVM compiles for", remedy=nearest(_system(triple), systems)
+        )
     # TVM logs an unknown name and compiles slow generic code, which would make every measurement a lie.
-    if name not in known:
-        raise UserError("target cpu", saw=name, wanted="a CPU that LLVM knows", remedy=nearest(name, known))
-    target = tvm.target.Target({"kind": "llvm", "mcpu": name})
+    if cpu not in _cpus(triple):
+        raise UserError("target cpu", saw=cpu or "none", wanted="a CPU that LLVM knows", remedy=nearest(cpu, _cpus(triple)))
+    own = _features(codegen.llvm_get_system_cpu(), "")
     # TVM's own vector width is 512 for every x86 CPU, so the features decide.
-    features = {str(entry) for entry in codegen.llvm_get_cpu_features(target)}
+    features = _features(cpu, triple)
     bits, registers = next((vectors for feature, vectors in VECTORS.items() if feature in features), NARROWEST)
-    return Machine(name, bits // FLOAT_BITS, registers * 3 // 4, threads)
+    # A CPU's list also holds what tunes its code and changes no instruction; of the vectors none may be missing here.
+    runs = _same_system(triple) and all(feature in own for feature in VECTORS if feature in features)
+    return Machine(cpu, bits // FLOAT_BITS, registers * 3 // 4, threads, triple, runs)
+
+
+def _target(triple: str, **more: str) -> Any:
+    return tvm.target.Target({"kind": "llvm", **({"mtriple": triple} if triple else {}), **more})
+
+
+def _cpus(triple: str) -> list[str]:
+    return [str(entry) for entry in codegen.llvm_get_cpu_archlist(_target(triple))]
+
+
+def _features(cpu: str, triple: str) -> set[str]:
+    return {str(entry) for entry in codegen.llvm_get_cpu_features(_target(triple, mcpu=cpu))}
+
+
+def _systems() -> set[str]:
+    return {str(entry) for entry in codegen.llvm_get_targets()}
+
+
+def _system(triple: str) -> str:
+    return triple.partition("-")[0]
+
+
+def _known_system(triple: str) -> bool:
+    return _system(triple) in _systems()
+
+
+def _same_system(triple: str) -> bool:
+    """Whether a triple names this architecture and this kind of operating system."""
+    own = str(codegen.llvm_get_system_triple())
+    return not triple or (_system(triple) == _system(own) and ("linux" in triple) == ("linux" in own))
 
 
 def use_threads(threads: int) -> None:

@@ -137,7 +137,8 @@ def _lines(step: programs.Step, held: Mapping[int, str], implicit: bool) -> list
 
 def _filled(line: _Line, step: programs.Step, held: Mapping[int, str], output: str) -> Step:
     """The line with weights and constants written into it, and places for the values that it reads."""
-    text, reads = line.text, []
+    text = line.text
+    reads: list[str] = []
     for number, operand in enumerate(step.operands):
         place = f"{{{number}}}"
         if place not in text:
