@@ -2,7 +2,7 @@
 
 from synth.analysis import infer, macs, verify
 from synth.budget import Budget, Interval
-from synth.graph import Builder, Graph, GraphError, Input, Node, chain
+from synth.graph import Builder, Graph, GraphError, Input, Node, Tie, chain
 from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, alternatives, choice, size
 from synth.ops import OPS, vocabulary
 from synth.problem import Problem, widths_up_to
@@ -35,6 +35,7 @@ __all__ = [
     "Result",
     "ShapeMismatch",
     "Target",
+    "Tie",
     "Value",
     "Weight",
     "alternatives",

@@ -11,7 +11,7 @@ from properties import PROPERTIES, Capacity, Inference, RelationalProperty, Shap
 from synth.effect import macs as op_macs
 from synth.effect import summary
 from synth.graph import Graph
-from synth.op import PROBE_BATCH, Value, avals_of, state_of
+from synth.op import PROBE_BATCH, Value, avals_of
 
 
 def infer(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
@@ -34,13 +34,14 @@ def infer(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> I
             tables[name].update({(i, o): relation for i, relation in by_input.items()})
     inputs = tuple(type_of(item.value) for item in graph.inputs)
     outputs = tuple(type_of(graph.values[name]) for name in graph.outputs)
-    return Inference.of(inputs, outputs, tables, _total(graph, capacities).per_example(PROBE_BATCH), sorted(unknown))
+    total = replace(_total(graph, capacities).per_example(PROBE_BATCH), params=graph.params)
+    return Inference.of(inputs, outputs, tables, total, sorted(unknown))
 
 
 def verify(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
     """The properties of a graph by interpreting the jaxpr of its whole `apply`: what every claim is checked against."""
-    weights = {node.name: avals_of(node.op.weights(*graph.input_values(node))) for node in graph.nodes}
-    state = {node.name: avals_of(state_of(node.op, graph.input_values(node))) for node in graph.nodes}
+    weights = {node.name: avals_of(graph.owned(node)["params"]) for node in graph.nodes}
+    state = {node.name: avals_of(graph.owned(node)["state"]) for node in graph.nodes}
     found = properties.infer(
         lambda params, state, *arrays: graph.apply({"params": params, "state": state}, *arrays),
         *(item.value.aval() for item in graph.inputs), params=weights, state=state, properties=asked,

@@ -21,7 +21,7 @@ def rows(graph: Graph) -> list[tuple[str, str, str, str, int]]:
             str(node.op),
             ", ".join(node.inputs),
             str(graph.values[node.name]),
-            sum(math.prod(weight.shape) for weight in node.op.weights(*graph.input_values(node)).values()),
+            sum(math.prod(weight.shape) for weight in graph.owned(node)["params"].values()),
         )
         for node in graph.nodes
     ]

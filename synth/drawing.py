@@ -84,7 +84,7 @@ def _boxes(graph: Graph, marked: frozenset[str]) -> list[Box]:
     boxes = [Box((item.name,), (), item.name, (), str(item.value), 0, is_input=True) for item in graph.inputs]
     place = {box.name: index for index, box in enumerate(boxes)}
     for node in graph.nodes:
-        params = sum(math.prod(weight.shape) for weight in node.op.weights(*graph.input_values(node)).values())
+        params = sum(math.prod(weight.shape) for weight in graph.owned(node)["params"].values())
         shape = str(graph.values[node.name])
         before = boxes[place[node.inputs[0]]] if node.inputs else None
         if before is not None and _folds(graph, node, before, params, node.name in marked):

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from synth import display
 from synth.initializers import initialize
-from synth.op import ModalOp, Op, ShapeMismatch, Value, output_value, state_of
+from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, output_value, state_of
 from synth.ops import OPS, Vocabulary
 
-FORMAT = 1
-"""Version of the JSON form; files of older versions stay readable."""
+FORMAT = 2
+"""Version of the JSON form; files of older versions stay readable. Form 2 added ties; a graph without them is written in form 1."""
 
 Variables = Mapping[str, Mapping[str, Mapping[str, jax.Array]]]
 
@@ -42,19 +42,40 @@ class Input:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tie:
+    """An array that a node shares: its own `weight` is the array `name` of the node `owner`."""
+
+    weight: str
+    owner: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Node:
-    """One application of an op: its name, the op, and the names of the values it reads."""
+    """One application of an op: its name, the op, the names of the values it reads, and the arrays that other nodes own."""
 
     name: str
     op: Op
     inputs: tuple[str, ...]
+    ties: tuple[Tie, ...] = ()
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The names of the op's arrays that another node owns."""
+        return frozenset(tie.weight for tie in self.ties)
+
+    def renamed(self, names: Mapping[str, str]) -> Node:
+        """The node in a graph whose values have these names."""
+        ties = tuple(Tie(tie.weight, names[tie.owner], tie.name) for tie in self.ties)
+        return Node(names[self.name], self.op, tuple(names[read] for read in self.inputs), ties)
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
     """An immutable program: inputs, nodes in topological order, and the names of the values that come out.
 
-    Raises GraphError for repeated or unknown names and ShapeMismatch for inputs that an op does not fit.
+    Raises GraphError for repeated or unknown names and ShapeMismatch for inputs that an op does not fit. A tied array has one owner
+    among the nodes, is counted once, and its gradient is the sum over the nodes that read it.
     """
 
     inputs: tuple[Input, ...]
@@ -74,6 +95,39 @@ class Graph:
         if not self.outputs or not known.issuperset(self.outputs):
             raise GraphError(f"the outputs {self.outputs} are not all values of the graph")
         _ = self.values
+        if any(node.ties for node in self.nodes):
+            self._check_ties()
+
+    def _check_ties(self) -> None:
+        for node in self.nodes:
+            wants = self._wanted(node)
+            for tie in node.ties:
+                owner = self.by_name.get(tie.owner)
+                if owner is None or owner is node or tie.name in owner.shared or tie.weight not in wants:
+                    raise GraphError(
+                        f"node {node.name!r} shares {tie.weight!r} with {tie.owner!r}, which does not own {tie.name!r}"
+                    )
+                (collection, weight), (kept, given) = wants[tie.weight], self._wanted(owner).get(tie.name, ("", None))
+                if given is None or kept != collection:
+                    raise GraphError(f"node {tie.owner!r} has no array {tie.name!r} in its {collection}")
+                if (given.shape, given.dtype) != (weight.shape, weight.dtype):
+                    raise ShapeMismatch(
+                        f"node {node.name!r} wants {tie.weight!r} of shape {weight.shape}, {tie.owner!r} shares {given.shape}"
+                    )
+
+    def _wanted(self, node: Node) -> dict[str, tuple[str, Weight]]:
+        """Every array that a node's op reads, by name: its collection and what it is like."""
+        inputs = self.input_values(node)
+        params = {name: ("params", weight) for name, weight in node.op.weights(*inputs).items()}
+        return params | {name: ("state", weight) for name, weight in state_of(node.op, inputs).items()}
+
+    def owned(self, node: Node) -> dict[str, dict[str, Weight]]:
+        """What a node owns, {"params": {weight: …}, "state": {…}}: everything that its op reads but the arrays that it shares."""
+        found: dict[str, dict[str, Weight]] = {"params": {}, "state": {}}
+        for name, (collection, weight) in self._wanted(node).items():
+            if name not in node.shared:
+                found[collection][name] = weight
+        return found
 
     @functools.cached_property
     def values(self) -> Mapping[str, Value]:
@@ -111,8 +165,7 @@ class Graph:
         """
         variables: dict[str, dict[str, dict[str, jax.Array]]] = {"params": {}, "state": {}}
         for node in self.nodes:
-            inputs = self.input_values(node)
-            for collection, owned in (("params", node.op.weights(*inputs)), ("state", state_of(node.op, inputs))):
+            for collection, owned in self.owned(node).items():
                 drawn = {name: jnp.asarray(initialize(weight, key, f"{node.name}/{name}")) for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
@@ -132,21 +185,24 @@ class Graph:
             raise GraphError("training needs a random key: apply(variables, *inputs, train=True, rng=key)")
         state = dict(variables["state"])
         for index, node in enumerate(self.nodes):
-            weights = _weights(variables, node.name)
+            # From the new state: nodes that share running statistics update them one after the other.
+            weights = weights_of({"params": variables["params"], "state": state}, node)
             arguments = [env[name] for name in node.inputs]
             if not isinstance(node.op, ModalOp):
                 env[node.name] = node.op.apply(weights, *arguments)
                 continue
             env[node.name], updates = node.op.train(weights, *arguments, key=jax.random.fold_in(rng, index))
-            if updates:
-                state[node.name] = updates
+            owners = {tie.weight: (tie.owner, tie.name) for tie in node.ties}
+            for name, array in updates.items():
+                owner, own_name = owners.get(name, (node.name, name))
+                state[owner] = {**state.get(owner, {}), own_name: array}
         return self._result(env), {"params": variables["params"], "state": state}
 
     def run(self, variables: Variables, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Every value of the graph in inference, by name."""
         env = dict(inputs)
         for node in self.nodes:
-            env[node.name] = node.op.apply(_weights(variables, node.name), *(env[name] for name in node.inputs))
+            env[node.name] = node.op.apply(weights_of(variables, node), *(env[name] for name in node.inputs))
         return env
 
     def _result(self, env: Mapping[str, jax.Array]) -> Any:
@@ -155,8 +211,8 @@ class Graph:
 
     @functools.cached_property
     def params(self) -> int:
-        """Number of trained parameters."""
-        return sum(math.prod(weight.shape) for node in self.nodes for weight in node.op.weights(*self.input_values(node)).values())
+        """Number of trained parameters; shared ones count once."""
+        return sum(math.prod(weight.shape) for node in self.nodes for weight in self.owned(node)["params"].values())
 
     @functools.cached_property
     def hash(self) -> str:
@@ -188,7 +244,19 @@ class Graph:
                 stack.extend((operand, False) for operand in reversed(operands))
             return numbers[name]
 
-        return digest([[[*item.shape, item.dtype] for item in self.inputs], [visit(name) for name in self.outputs], rows])
+        outputs = [visit(name) for name in self.outputs]
+        ties = sorted(sorted([numbers[name], weight] for name, weight in group if name in numbers) for group in self._shared())
+        own = [[[*item.shape, item.dtype] for item in self.inputs], outputs, rows]
+        return digest([*own, ties] if ties else own)
+
+    def _shared(self) -> list[list[tuple[str, str]]]:
+        """For every array that several nodes read: those nodes, and what the array is called there."""
+        groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for node in self.nodes:
+            for tie in node.ties:
+                owner = (tie.owner, tie.name)
+                groups.setdefault(owner, [owner]).append((node.name, tie.weight))
+        return list(groups.values())
 
     def _operands(self, name: str, keys: Mapping[str, str]) -> list[str]:
         node = self.by_name.get(name)
@@ -202,15 +270,15 @@ class Graph:
         for node in reversed(self.nodes):
             if node.name in needed:
                 needed.update(node.inputs)
-        return dataclasses.replace(self, nodes=tuple(node for node in self.nodes if node.name in needed))
+        return dataclasses.replace(self, nodes=retied([node for node in self.nodes if node.name in needed]))
 
     def to_json(self) -> str:
         """The graph as JSON text, with the version of its form."""
         return json.dumps(
             {
-                "format": FORMAT,
+                "format": FORMAT if any(node.ties for node in self.nodes) else 1,
                 "inputs": [dataclasses.asdict(item) for item in self.inputs],
-                "nodes": [{"name": node.name, "op": op_to_json(node.op), "inputs": node.inputs} for node in self.nodes],
+                "nodes": [_node_to_json(node) for node in self.nodes],
                 "outputs": self.outputs,
             }
         )
@@ -227,7 +295,7 @@ class Graph:
         if data["format"] > FORMAT:
             raise GraphError(f"this graph has form {data['format']}; this version reads forms up to {FORMAT}")
         inputs = tuple(Input(item["name"], _tuple(item["shape"]), item["dtype"]) for item in data["inputs"])
-        nodes = tuple(Node(item["name"], op_from_json(item["op"], vocabulary), tuple(item["inputs"])) for item in data["nodes"])
+        nodes = tuple(_node_from_json(item, vocabulary) for item in data["nodes"])
         return Graph(inputs, nodes, tuple(data["outputs"]))
 
     def __str__(self) -> str:
@@ -271,6 +339,34 @@ def chain(value: Value, ops: Iterable[Op], name: str = "input") -> Graph:
     return Graph((Input(name, value.shape, value.dtype),), tuple(nodes), (last,))
 
 
+def retied(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes, with every array whose owner is not among them owned by the first of them that reads it."""
+    names = {node.name for node in nodes}
+    heirs: dict[tuple[str, str], tuple[str, str]] = {}
+    found = []
+    for node in nodes:
+        ties = []
+        for tie in node.ties:
+            if tie.owner in names:
+                ties.append(tie)
+                continue
+            owner, name = heirs.setdefault((tie.owner, tie.name), (node.name, tie.weight))
+            if owner != node.name:
+                ties.append(Tie(tie.weight, owner, name))
+        found.append(dataclasses.replace(node, ties=tuple(ties)))
+    return tuple(found)
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    plain = {"name": node.name, "op": op_to_json(node.op), "inputs": node.inputs}
+    return plain | ({"ties": [dataclasses.astuple(tie) for tie in node.ties]} if node.ties else {})
+
+
+def _node_from_json(data: Mapping[str, Any], vocabulary: Vocabulary) -> Node:
+    ties = tuple(Tie(*tie) for tie in data.get("ties", ()))
+    return Node(data["name"], op_from_json(data["op"], vocabulary), tuple(data["inputs"]), ties)
+
+
 def op_to_json(op: Op) -> dict[str, Any]:
     """An op as its kind and attributes."""
     return {"kind": op.kind(), **op.attributes()}
@@ -297,5 +393,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _weights(variables: Variables, name: str) -> dict[str, jax.Array]:
-    return {**variables["params"].get(name, {}), **variables["state"].get(name, {})}
+def weights_of(variables: Variables, node: Node) -> dict[str, jax.Array]:
+    """Every array that a node's op reads beside its inputs, those of other nodes too."""
+    own = {**variables["params"].get(node.name, {}), **variables["state"].get(node.name, {})}
+    for tie in node.ties:
+        own[tie.weight] = {**variables["params"].get(tie.owner, {}), **variables["state"].get(tie.owner, {})}[tie.name]
+    return own

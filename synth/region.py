@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from synth.graph import Graph, GraphError, Input, Node
+from synth.graph import Graph, GraphError, Input, Node, retied
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,14 @@ class Region:
         """The region as a graph of its own; its inputs keep the names of the values they stand for."""
         values = self.graph.values
         inputs = tuple(Input(name, values[name].shape, values[name].dtype) for name in self.inputs)
-        return Graph(inputs, self.nodes, self.outputs)
+        return Graph(inputs, retied(self.nodes), self.outputs)
+
+    @functools.cached_property
+    def cut_ties(self) -> tuple[str, ...]:
+        """The nodes outside of it that share arrays with nodes inside: such a region cannot be replaced."""
+        inside = {tie.owner for node in self.nodes for tie in node.ties} - self.names
+        outside = {node.name for node in self.graph.nodes if not self.names.isdisjoint(tie.owner for tie in node.ties)} - self.names
+        return tuple(name for name in self.graph.by_name if name in inside | outside)
 
     def __str__(self) -> str:
         nodes = self.nodes
@@ -82,7 +89,7 @@ def span(graph: Graph, first: str, last: str) -> Region:
 
 
 def regions(graph: Graph, *, largest: int) -> Iterator[Region]:
-    """Every region of up to `largest` nodes with one input and one output."""
+    """Every region of up to `largest` nodes with one input and one output that cuts no tie."""
     for index, node in enumerate(graph.nodes):
         for last in graph.nodes[index:]:
             region = _between(graph, node.name, last.name)
@@ -95,15 +102,18 @@ def _between(graph: Graph, first: str, last: str) -> Region | None:
         region = span(graph, first, last)
     except GraphError:
         return None
-    return region if len(region.inputs) == 1 and region.outputs == (last,) else None
+    return region if len(region.inputs) == 1 and region.outputs == (last,) and not region.cut_ties else None
 
 
 def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
     """The graph with a region replaced: the replacement's inputs and outputs stand for the region's, in order.
 
     New nodes get names that are free in the graph; kept nodes keep theirs, and the shapes after the region follow from the
-    replacement. Raises GraphError if the numbers of inputs or outputs differ, ShapeMismatch if what comes after does not fit.
+    replacement. Raises GraphError if the numbers of inputs or outputs differ or the region shares arrays with nodes outside of it,
+    ShapeMismatch if what comes after does not fit.
     """
+    if region.cut_ties:
+        raise GraphError(f"the region shares weights with {', '.join(region.cut_ties)}; take all of them or none")
     if len(replacement.inputs) != len(region.inputs) or len(replacement.outputs) != len(region.outputs):
         raise GraphError(
             f"the region has {len(region.inputs)} inputs and {len(region.outputs)} outputs; "
@@ -111,15 +121,13 @@ def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
         )
     taken = set(graph.values) - region.names
     names = {item.name: outer for item, outer in zip(replacement.inputs, region.inputs, strict=True)}
-    fresh: list[Node] = []
     for node in replacement.nodes:
-        name = _free(node.name, taken)
-        taken.add(name)
-        fresh.append(Node(name, node.op, tuple(names[read] for read in node.inputs)))
-        names[node.name] = name
+        names[node.name] = _free(node.name, taken)
+        taken.add(names[node.name])
+    fresh = [node.renamed(names) for node in replacement.nodes]
     moved = {old: names[new] for old, new in zip(region.outputs, replacement.outputs, strict=True)}
     kept = [node for node in graph.nodes if node.name not in region.names]
-    rewired = [Node(node.name, node.op, tuple(moved.get(name, name) for name in node.inputs)) for node in kept]
+    rewired = [replace(node, inputs=tuple(moved.get(name, name) for name in node.inputs)) for node in kept]
     nodes = _sorted([*rewired, *fresh], {item.name for item in graph.inputs})
     return Graph(graph.inputs, nodes, tuple(moved.get(name, name) for name in graph.outputs)).pruned()
 

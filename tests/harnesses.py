@@ -5,15 +5,18 @@ from __future__ import annotations
 from synth.op import Op
 from synth.ops import (
     Add,
+    Attend,
     Attention,
     AvgPool,
     BatchNorm,
     ClassToken,
     Concatenate,
     Conv,
+    ConvTranspose,
     Dense,
     DepthwiseConv,
     Dropout,
+    Embed,
     Flatten,
     Gelu,
     GlobalAvgPool,
@@ -34,6 +37,7 @@ from synth.ops import (
     Select,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     SquaredRelu,
     StochasticDepth,
@@ -59,6 +63,11 @@ OP_CASES: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
     (DepthwiseConv(dilation=2, use_bias=True, padding="VALID"), (IMAGE,)),
     (DepthwiseConv(multiplier=2), (IMAGE,)),
     (DepthwiseConv(), (TOKENS,)),
+    (ConvTranspose(features=4), (IMAGE,)),
+    (ConvTranspose(features=4, kernel=(3, 2), stride=(2, 1), padding="VALID", use_bias=False), (IMAGE,)),
+    (ConvTranspose(features=4, kernel=3, dilation=2, padding=((1, 2), (0, 1))), (IMAGE,)),
+    (Embed(entries=5, features=3), ((7,),)),
+    (Attend(features=5), (TOKENS,)),
     (Dense(features=5), (IMAGE,)),
     (Dense(features=5, use_bias=False), ((7,),)),
     (BatchNorm(), (IMAGE,)),
@@ -102,8 +111,14 @@ OP_CASES: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
     (Select(), (TOKENS,)),
     (Select(index=-2, axis=2), (IMAGE,)),
     (Zero(), (IMAGE,)),
+    (Slice(start=2, stop=6), (IMAGE,)),
     (Opaque(), (IMAGE,)),
 ]
+
+
+def dtype_of(op: Op) -> str:
+    """What an op's inputs are made of."""
+    return "int32" if isinstance(op, Embed) else "float32"
 
 
 def case_id(case: object) -> str:

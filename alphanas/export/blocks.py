@@ -41,7 +41,7 @@ def tidy(graph: Graph, variables: Variables) -> tuple[Graph, Variables]:
     names = {node.name: ".".join(placed[node.name]) for node in graph.nodes}
     inputs = tuple(replace(item, name=_identifier(item.name)) for item in graph.inputs)
     names |= {old.name: new.name for old, new in zip(graph.inputs, inputs, strict=True)}
-    nodes = [Node(names[node.name], node.op, tuple(names[read] for read in node.inputs)) for node in graph.nodes]
+    nodes = [node.renamed(names) for node in graph.nodes]
     moved = {
         collection: {names[node]: arrays for node, arrays in owned.items() if node in graph.by_name}
         for collection, owned in variables.items()

@@ -15,7 +15,7 @@ import numpy as np
 
 from alphanas.errors import FAILED, Fault, UserError
 from synth.graph import Graph, Variables
-from synth.op import Weight, state_of
+from synth.op import Weight
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
@@ -41,8 +41,7 @@ def expected(graph: Graph) -> dict[str, Weight]:
     """The arrays that a graph reads, by flat key."""
     owned: dict[str, Weight] = {}
     for node in graph.nodes:
-        inputs = graph.input_values(node)
-        for collection, weights in (("params", node.op.weights(*inputs)), ("state", state_of(node.op, inputs))):
+        for collection, weights in graph.owned(node).items():
             owned |= {f"{collection}/{node.name}/{name}": weight for name, weight in weights.items()}
     return owned
 

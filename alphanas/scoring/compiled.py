@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from synth import Graph, ModalOp, Op
-from synth.graph import Variables
+from synth.graph import Variables, weights_of
 
 
 @functools.cache
@@ -41,16 +41,11 @@ def _train(op: ModalOp, weights: Mapping[str, jax.Array], key: jax.Array, *input
     return op.train(weights, *inputs, key=key)[0]
 
 
-def weights_of(variables: Variables, node: str) -> dict[str, jax.Array]:
-    """Everything that a node's op reads beside its inputs."""
-    return {**variables["params"].get(node, {}), **variables["state"].get(node, {})}
-
-
 def every_value(graph: Graph, variables: Variables, *inputs: Arrays) -> dict[str, jax.Array]:
     """Every value of a graph in inference, by name; the same as `graph.run`."""
     values: dict[str, Any] = dict(zip((item.name for item in graph.inputs), inputs, strict=True))
     for node in graph.nodes:
-        values[node.name] = _infer(node.op, weights_of(variables, node.name), *(values[name] for name in node.inputs))
+        values[node.name] = _infer(node.op, weights_of(variables, node), *(values[name] for name in node.inputs))
     return values
 
 
@@ -58,7 +53,7 @@ def every_training_value(graph: Graph, variables: Variables, key: jax.Array, *in
     """Every value of a graph as training computes it, by name: batch norms use the statistics of this batch."""
     values: dict[str, Any] = dict(zip((item.name for item in graph.inputs), inputs, strict=True))
     for index, node in enumerate(graph.nodes):
-        weights, arguments = weights_of(variables, node.name), [values[name] for name in node.inputs]
+        weights, arguments = weights_of(variables, node), [values[name] for name in node.inputs]
         if isinstance(node.op, ModalOp):
             values[node.name] = _train(node.op, weights, jax.random.fold_in(key, index), *arguments)
         else:

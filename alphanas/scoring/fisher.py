@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # type: ignore[import-untyped]
 
-from alphanas.scoring.compiled import every_training_value, weights_of
+from alphanas.scoring.compiled import every_training_value
 from alphanas.scoring.taps import taps
 from synth import Graph, ModalOp, Op
-from synth.graph import Variables
+from synth.graph import Variables, weights_of
 
 
 def fisher(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.ndarray, key: jax.Array) -> float:
@@ -32,7 +32,7 @@ def fisher(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
         if node.name not in slopes:
             continue
         arguments = tuple(values[name] for name in node.inputs)
-        below = _pull_back(node.op, weights_of(variables, node.name), jax.random.fold_in(key, index), arguments, slopes[node.name])
+        below = _pull_back(node.op, weights_of(variables, node), jax.random.fold_in(key, index), arguments, slopes[node.name])
         for name, slope in zip(node.inputs, below, strict=True):
             slopes[name] = slopes[name] + slope if name in slopes else slope
     return float(sum(_potential(values[name], slopes[name]) for name in taps(graph) if name in slopes))

@@ -147,7 +147,7 @@ def _check(graph: Graph, pictures: Array, labels: Array) -> None:
 
 def _decays(graph: Graph, packing: Packing) -> Array:
     """1 where a weight decays and 0 elsewhere, as the vector of all weights: what starts at a constant (norms, biases) does not."""
-    owned = {node.name: node.op.weights(*graph.input_values(node)) for node in graph.nodes}
+    owned = {node.name: graph.owned(node)["params"] for node in graph.nodes}
     flags = {
         node: {name: np.full(weight.shape, float(weight.initializer not in ("zeros", "ones"))) for name, weight in weights.items()}
         for node, weights in owned.items()

@@ -162,9 +162,7 @@ def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
 
 
 def _params(region: Region) -> int:
-    return sum(
-        math.prod(weight.shape) for node in region.nodes for weight in node.op.weights(*region.graph.input_values(node)).values()
-    )
+    return sum(math.prod(weight.shape) for node in region.nodes for weight in region.graph.owned(node)["params"].values())
 
 
 def _widest(piece: Graph) -> int:

@@ -18,9 +18,10 @@ from synth.ops.activation import (
     StochasticDepth,
 )
 from synth.ops.attention import Attention, ClassToken, MultiHeadAttention, PositionEmbedding
-from synth.ops.convolution import Conv, DepthwiseConv
+from synth.ops.convolution import Conv, ConvTranspose, DepthwiseConv
 from synth.ops.dense import Dense
-from synth.ops.layout import Flatten, Reshape, Select, Transpose, Zero
+from synth.ops.embedding import Attend, Embed
+from synth.ops.layout import Flatten, Reshape, Select, Slice, Transpose, Zero
 from synth.ops.merge import Add, Concatenate, Multiply
 from synth.ops.normalization import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from synth.ops.opaque import Opaque
@@ -40,13 +41,14 @@ def vocabulary(*op_types: type[Op]) -> Vocabulary:
 
 
 OPS: Vocabulary = vocabulary(
-    *(Conv, DepthwiseConv),
+    *(Conv, ConvTranspose, DepthwiseConv),
     *(Dense,),
+    *(Embed, Attend),
     *(BatchNorm, LayerNorm, RmsNorm, GroupNorm),
     *(Relu, Relu6, Gelu, Silu, HardSilu, Sigmoid, HardSigmoid, SquaredRelu, Softmax, Scale, Dropout, StochasticDepth),
     *(AvgPool, MaxPool, GlobalAvgPool),
     *(Add, Multiply, Concatenate),
     *(MultiHeadAttention, Attention, PositionEmbedding, ClassToken),
-    *(Flatten, Reshape, Transpose, Select, Zero),
+    *(Flatten, Reshape, Transpose, Select, Slice, Zero),
     *(Opaque,),
 )

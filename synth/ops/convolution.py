@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from synth.op import ModalOp, ShapeMismatch, Value, Weight, choice, size
+from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, choice, size
 
 Axes = int | tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]
@@ -139,3 +139,53 @@ class DepthwiseConv(_Convolution):
 
     def _groups(self, channels: int) -> tuple[int, int]:
         return channels, channels * self.multiplier
+
+
+def transposed_pads(op: ConvTranspose, rank: int) -> tuple[tuple[int, int], ...]:
+    """What a transposed convolution pads its spread input with, in numbers: SAME gives `stride` times the input's size."""
+    if not isinstance(op.padding, str):
+        return op.padding
+    pads = []
+    for side, stride, dilation in zip(*(per_axis(axes, rank) for axes in (op.kernel, op.stride, op.dilation)), strict=True):
+        reach = (side - 1) * dilation
+        total = reach + stride - 1 if op.padding == "SAME" else reach + max(reach + 1, stride) - 1
+        low = reach if op.padding == "VALID" or stride > reach else -(-total // 2)
+        pads.append((low, total - low))
+    return tuple(pads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvTranspose(Op):
+    """Transposed convolution to `features` channels, as `jax.lax.conv_transpose` pads it: `stride` times as large with SAME."""
+
+    taste = 0.0
+
+    features: int = size()
+    kernel: Axes = 2
+    stride: Axes = 2
+    dilation: Axes = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+
+    def check(self, *inputs: Value) -> None:
+        if len(inputs[0].shape) - 2 not in _LAYOUTS:
+            raise ShapeMismatch(f"{self} wants batch, one to three spatial axes and features; got {inputs[0]}")
+
+    def weights(self, *inputs: Value) -> dict[str, Weight]:
+        (x,) = inputs
+        window = per_axis(self.kernel, len(x.shape) - 2)
+        kernel = Weight((*window, x.channels, self.features), "lecun_normal", x.channels)
+        return {"kernel": kernel, "bias": Weight((self.features,), "zeros")} if self.use_bias else {"kernel": kernel}
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        (x,) = inputs
+        rank = x.ndim - 2
+        out = jax.lax.conv_transpose(
+            x,
+            weights["kernel"],
+            per_axis(self.stride, rank),
+            transposed_pads(self, rank),
+            rhs_dilation=per_axis(self.dilation, rank),
+            dimension_numbers=_LAYOUTS[rank],
+        )
+        return out + weights["bias"] if self.use_bias else out

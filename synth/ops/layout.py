@@ -93,3 +93,20 @@ class Zero(Op):
 
     def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
         return jnp.zeros_like(inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Op):
+    """The features from `start` to `stop`."""
+
+    taste = 0.0
+
+    start: int = 0
+    stop: int = 1
+
+    def check(self, *inputs: Value) -> None:
+        if not 0 <= self.start < self.stop <= inputs[0].channels:
+            raise ShapeMismatch(f"{self} wants a part of the {inputs[0].channels} features of {inputs[0]}")
+
+    def apply(self, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        return inputs[0][..., self.start : self.stop]

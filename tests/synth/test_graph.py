@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synth import Builder, Graph, GraphError, Input, Node, ShapeMismatch, Value, chain
+from synth import Builder, Graph, GraphError, Input, Node, Region, ShapeMismatch, Tie, Value, chain, regions, splice
+from synth.graph import FORMAT
 from synth.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, Relu
 from tests.strategies import random_graph, renamed
 
@@ -55,6 +57,72 @@ def test_a_shared_node_is_not_two_equal_nodes() -> None:
         value, (Node("a", Dense(features=4), ("x",)), Node("b", Dense(features=4), ("x",)), Node("s", Add(), ("a", "b"))), ("s",)
     )
     assert shared.hash != apart.hash
+
+
+def tied(owner: str = "first", other: str = "second") -> Graph:
+    """Two dense layers of one kernel, a bias each, and a batch norm that is read twice."""
+    norm = tuple(Tie(name, "norm", name) for name in ("scale", "bias", "mean", "var"))
+    ties = {other: (Tie("kernel", owner, "kernel"),)}
+    nodes = (
+        Node("first", Dense(features=4), ("x",), ties.get("first", ())),
+        Node("norm", BatchNorm(), ("first",)),
+        Node("second", Dense(features=4), ("norm",), ties.get("second", ())),
+        Node("again", BatchNorm(), ("second",), norm),
+    )
+    return Graph((Input("x", (None, 4)),), nodes, ("again",))
+
+
+def test_tied_arrays_have_one_owner_and_the_sum_of_the_gradients() -> None:
+    graph = tied()
+    variables = graph.init(jax.random.key(0))
+    assert graph.params == 16 + 4 + 4 + 8 == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert (Graph.from_json(graph.to_json()), json.loads(graph.to_json())["format"]) == (graph, FORMAT)
+    assert json.loads(residual().to_json())["format"] == 1, "what older versions can read they may read"
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+
+    def plain(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        norm = 1 / np.sqrt(np.float32(1 + 1e-5))
+        return ((x @ kernel) * norm @ kernel) * norm
+
+    kernel = variables["params"]["first"]["kernel"]
+    np.testing.assert_allclose(graph.apply(variables, x), plain(kernel, x), rtol=1e-5, atol=1e-5)
+    seen = jax.grad(lambda params: jnp.sum(graph.apply({**variables, "params": params}, x) ** 2))(variables["params"])
+    np.testing.assert_allclose(seen["first"]["kernel"], jax.grad(lambda k: jnp.sum(plain(k, x) ** 2))(kernel), rtol=1e-4, atol=1e-4)
+    _, new = graph.apply(variables, x, train=True, rng=jax.random.key(0))
+    assert set(new["state"]) == {"norm"}
+    first = (x @ kernel).mean(0)
+    second = jax.nn.standardize(x @ kernel, axis=0, epsilon=1e-5) @ kernel
+    np.testing.assert_allclose(new["state"]["norm"]["mean"], 0.9 * 0.1 * first + 0.1 * second.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_ties_are_part_of_the_hash_whoever_owns_the_array() -> None:
+    apart = dataclasses.replace(tied(), nodes=tuple(dataclasses.replace(node, ties=()) for node in tied().nodes))
+    assert tied().hash == tied("second", "first").hash != apart.hash
+
+
+def test_a_tie_is_kept_whole() -> None:
+    graph = tied()
+    with pytest.raises(GraphError, match="shares weights with second"):
+        splice(graph, Region(graph, frozenset({"first"})), chain(Value((None, 4)), [Relu()]))
+    assert all(not region.cut_ties for region in regions(graph, largest=4))
+    whole = Region(graph, frozenset(graph.by_name))
+    assert splice(graph, whole, whole.subgraph()).hash == graph.hash
+    assert Region(graph, frozenset({"second"})).subgraph().params == 20, "alone, it owns what it reads"
+
+
+@pytest.mark.parametrize(
+    ("tie", "error"),
+    [
+        (Tie("kernel", "nobody", "kernel"), "does not own"),
+        (Tie("kernel", "first", "mean"), "no array"),
+        (Tie("kernel", "first", "bias"), "shape"),
+        (Tie("scale", "first", "kernel"), "does not own"),
+    ],
+)
+def test_ties_that_hold_nothing_are_errors(tie: Tie, error: str) -> None:
+    nodes = tuple(dataclasses.replace(node, ties=(tie,)) if node.name == "second" else node for node in tied().nodes)
+    with pytest.raises((GraphError, ShapeMismatch), match=error):
+        dataclasses.replace(tied(), nodes=nodes)
 
 
 def test_the_hash_is_the_same_in_another_process() -> None:

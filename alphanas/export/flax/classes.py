@@ -146,11 +146,23 @@ class Classes:
         signature = "".join(f"{name}: {_annotation(kind)}, " for name, kind in names.items())
         lines += fold(f"def __init__(self, {signature}*, rngs: nnx.Rngs):", 4)
         assignments = [line for place in range(len(this.instances[0])) for line in self._assignment(this, place, parameters)]
+        assignments += self._ties() if this.places == [""] else []
         lines += assignments or ["        del rngs  # nothing here has weights"]
         arguments = ", ".join(f"{name}: jax.Array" for name in this.inputs)
         result = "jax.Array" if "," not in this.statements[-1].partition("return ")[2].split("(")[0] else "tuple[jax.Array, ...]"
         lines += ["", *fold(f"def __call__(self, {arguments}) -> {result}:", 4), *this.statements]
         return "\n".join(lines) + "\n"
+
+    def _ties(self) -> list[str]:
+        """Arrays that several modules share: the variable of the one stands in the others."""
+
+        def variable(node: str, weight: str) -> str:
+            return f"self.{node}.{weight.replace('_', '.')}"
+
+        pairs = [
+            (variable(node.name, tie.weight), variable(tie.owner, tie.name)) for node in self._graph.nodes for tie in node.ties
+        ]
+        return [line for own, shared in pairs for line in fold(f"{own} = {shared}", 8)]
 
     def _assignment(self, this: _Class, place: int, parameters: dict[tuple[Any, ...], tuple[str, Any]]) -> list[str]:
         member = this.instances[0][place]

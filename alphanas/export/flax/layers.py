@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth.op import Op, Value
-from synth.ops import activation, attention, convolution, dense, layout, merge, normalization, pooling
+from synth.ops import activation, attention, convolution, dense, embedding, layout, merge, normalization, pooling
 
 REQUIRED = object()
 
@@ -70,6 +70,41 @@ def conv(op: Any, inputs: tuple[Value, ...]) -> Layer:
         Argument("use_bias", op.use_bias, True),
     )
     return Layer(CALL, Module("nnx.Conv", arguments))
+
+
+def conv_transpose(op: convolution.ConvTranspose, inputs: tuple[Value, ...]) -> Layer:
+    """Transposed convolutions."""
+    (x,) = inputs
+    rank = len(x.shape) - 2
+    arguments = (
+        Argument("in_features", x.channels, positional=True),
+        Argument("out_features", op.features, positional=True),
+        Argument("kernel_size", _sizes(op.kernel, rank), positional=True),
+        Argument("strides", _short(op.stride, rank), 1),
+        Argument("padding", op.padding, "SAME"),
+        Argument("kernel_dilation", _short(op.dilation, rank), 1),
+        Argument("use_bias", op.use_bias, True),
+    )
+    return Layer(CALL, Module("nnx.ConvTranspose", arguments))
+
+
+def embed(op: embedding.Embed, inputs: tuple[Value, ...]) -> Layer:
+    """Rows of a table by token."""
+    return Layer(CALL, Module("nnx.Embed", _table(op.entries, op.features)))
+
+
+def attend(op: embedding.Attend, inputs: tuple[Value, ...]) -> Layer:
+    """Products with the rows of a table."""
+    return Layer("{self}.attend({0})", Module("nnx.Embed", _table(op.features, inputs[0].channels)))
+
+
+def _table(rows: int, features: int) -> tuple[Argument, ...]:
+    return Argument("num_embeddings", rows, positional=True), Argument("features", features, positional=True)
+
+
+def feature_slice(op: layout.Slice, inputs: tuple[Value, ...]) -> Layer:
+    """A part of the features."""
+    return Layer(f"{{0}}[..., {op.start}:{op.stop}]")
 
 
 def linear(op: dense.Dense, inputs: tuple[Value, ...]) -> Layer:
@@ -220,7 +255,10 @@ def _plain(expression: str) -> Writer:
 WRITERS: Mapping[type[Op], Writer] = {
     convolution.Conv: conv,
     convolution.DepthwiseConv: conv,
+    convolution.ConvTranspose: conv_transpose,
     dense.Dense: linear,
+    embedding.Embed: embed,
+    embedding.Attend: attend,
     normalization.BatchNorm: batch_norm,
     normalization.LayerNorm: _norm("nnx.LayerNorm", exact=True),
     normalization.RmsNorm: _norm("nnx.RMSNorm", exact=False),
@@ -247,6 +285,7 @@ WRITERS: Mapping[type[Op], Writer] = {
     attention.Attention: dot_product_attention,
     attention.PositionEmbedding: position_embedding,
     attention.ClassToken: class_token,
+    layout.Slice: feature_slice,
     layout.Flatten: _plain("{0}.reshape({0}.shape[0], -1)"),
     layout.Reshape: reshape,
     layout.Transpose: transpose,

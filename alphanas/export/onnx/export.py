@@ -15,7 +15,7 @@ from alphanas.export.onnx import primitives
 from alphanas.export.onnx.layouts import Demand, channels_first, has_layout
 from alphanas.export.onnx.ops import EMITTERS, Emitter
 from alphanas.export.onnx.writer import Site, Writer
-from synth.graph import Graph, Node, Variables
+from synth.graph import Graph, Node, Variables, weights_of
 
 FILE = "model.onnx"
 OPSET = 20
@@ -91,8 +91,7 @@ def written(graph: Graph, variables: Variables) -> Writer:
 def _write(writer: Writer, graph: Graph, variables: Variables, node: Node, emitter: Emitter, *, first: bool) -> None:
     values, output = graph.input_values(node), graph.values[node.name]
     inputs = tuple(writer.read(name, len(value.shape), first=first) for name, value in zip(node.inputs, values, strict=True))
-    owned = {**variables["params"].get(node.name, {}), **variables["state"].get(node.name, {})}
-    weights = {name: np.asarray(array) for name, array in owned.items()}
+    weights = {name: np.asarray(array) for name, array in weights_of(variables, node).items()}
     site = Site(writer, node, values, output, inputs, weights, first)
     writer.forms[node.name, first and has_layout(len(output.shape))] = emitter.emit(node.op, site)
 

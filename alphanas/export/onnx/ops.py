@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from alphanas.export.onnx.layouts import Demand
+from alphanas.export.onnx.primitives import NoOnnx
 from alphanas.export.onnx.writer import Site
 from synth.op import Op, Value
-from synth.ops import activation, attention, convolution, dense, layout, merge, normalization, pooling
+from synth.ops import activation, attention, convolution, dense, embedding, layout, merge, normalization, pooling
 
 Emit = Callable[[Any, Site], str]
 """Writes an op at its site and returns the name of its output."""
@@ -50,6 +51,45 @@ def conv(op: Any, site: Site) -> str:
         pads=_pads(reach, strides, op.padding, x.spatial),
         group=op._groups(x.channels)[0],
     )
+
+
+def conv_transpose(op: convolution.ConvTranspose, site: Site) -> str:
+    """Transposed convolutions: ONNX turns the kernel round and pads what comes out, JAX what goes in."""
+    rank = site.rank - 2
+    window, strides, dilation = (convolution.per_axis(sizes, rank) for sizes in (op.kernel, op.stride, op.dilation))
+    reach = [(side - 1) * step for side, step in zip(window, dilation, strict=True)]
+    pads = convolution.transposed_pads(op, rank)
+    low, high = ([reach[axis] - pads[axis][side] for axis in range(rank)] for side in (0, 1))
+    if min(low) < 0:
+        raise NoOnnx("a transposed convolution that is padded by more than its kernel")
+    turned = np.flip(site.weights["kernel"], tuple(range(rank)))
+    return site.add(
+        "ConvTranspose",
+        site.inputs[0],
+        site.array("kernel", np.moveaxis(turned, (-2, -1), (0, 1))),
+        *([site.weight("bias")] if op.use_bias else []),
+        kernel_shape=window,
+        strides=strides,
+        dilations=dilation,
+        pads=[*low, *(max(side, 0) for side in high)],
+        output_padding=[max(-side, 0) for side in high],
+    )
+
+
+def embed(op: embedding.Embed, site: Site) -> str:
+    """Rows of a table by token."""
+    return site.add("Gather", site.weight("embedding"), site.inputs[0], axis=0)
+
+
+def attend(op: embedding.Attend, site: Site) -> str:
+    """Products with the rows of a table."""
+    return site.add("MatMul", site.inputs[0], site.array("table", np.ascontiguousarray(site.weights["embedding"].T)))
+
+
+def feature_slice(op: layout.Slice, site: Site) -> str:
+    """A part of the features."""
+    bounds = (site.sizes(name, [value]) for name, value in (("start", op.start), ("stop", op.stop), ("axis", -1)))
+    return site.add("Slice", site.inputs[0], *bounds)
 
 
 def linear(op: dense.Dense, site: Site) -> str:
@@ -258,7 +298,10 @@ def softmax(op: activation.Softmax, site: Site) -> str:
 EMITTERS: Mapping[type[Op], Emitter] = {
     convolution.Conv: Emitter(conv, Demand.FIRST),
     convolution.DepthwiseConv: Emitter(conv, Demand.FIRST),
+    convolution.ConvTranspose: Emitter(conv_transpose, Demand.FIRST),
     dense.Dense: Emitter(linear),
+    embedding.Embed: Emitter(embed, Demand.LAST),
+    embedding.Attend: Emitter(attend, Demand.LAST),
     normalization.BatchNorm: Emitter(batch_norm),
     normalization.LayerNorm: Emitter(layer_norm, Demand.LAST),
     normalization.RmsNorm: Emitter(rms_norm),
@@ -288,4 +331,5 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     layout.Reshape: Emitter(reshape, Demand.LAST),
     layout.Transpose: Emitter(transpose, Demand.LAST),
     layout.Select: Emitter(select, Demand.LAST),
+    layout.Slice: Emitter(feature_slice, Demand.LAST),
 }

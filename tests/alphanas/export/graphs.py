@@ -14,7 +14,7 @@ from alphanas.models import zoo
 from synth import OPS, Graph, Input, Node, Region, chain, splice
 from synth.graph import Variables
 from synth.op import Value
-from tests.harnesses import OP_CASES
+from tests.harnesses import OP_CASES, dtype_of
 
 Row = tuple[Graph, Variables]
 
@@ -32,13 +32,13 @@ def with_weights(graph: Graph) -> Row:
 
 def every_op() -> Row:
     """Every case of every op, side by side: one input for each shape, one output for each case."""
-    inputs: dict[tuple[int, ...], Input] = {}
+    inputs: dict[tuple[object, ...], Input] = {}
     nodes = []
     for number, (op, shapes) in enumerate(OP_CASES):
         places = [(shape, shapes[:index].count(shape)) for index, shape in enumerate(shapes)]
         for shape, copy in places:
-            inputs.setdefault((*shape, -copy), Input(f"x{len(inputs)}", (None, *shape)))
-        read = tuple(inputs[(*shape, -copy)].name for shape, copy in places)
+            inputs.setdefault((*shape, -copy, dtype_of(op)), Input(f"x{len(inputs)}", (None, *shape), dtype_of(op)))
+        read = tuple(inputs[(*shape, -copy, dtype_of(op))].name for shape, copy in places)
         nodes.append(Node(f"{op.kind()}_{number}", op, read))
     return with_weights(Graph(tuple(inputs.values()), tuple(nodes), tuple(node.name for node in nodes)))
 

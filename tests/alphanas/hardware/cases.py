@@ -12,7 +12,7 @@ import numpy as np
 
 from synth.graph import Graph, Input, Node
 from synth.op import Op
-from tests.harnesses import OP_CASES
+from tests.harnesses import OP_CASES, dtype_of
 from tests.strategies import random_graph
 
 BATCH = 2
@@ -164,13 +164,17 @@ def _functions() -> list[Case]:
 
 def _graph_case(name: str, graph: Graph) -> Case:
     variables = graph.init(jax.random.key(0))
-    inputs = tuple(array(*(BATCH if size is None else size for size in item.shape)) for item in graph.inputs)
+    inputs = tuple(_numbers(item.dtype, tuple(BATCH if size is None else size for size in item.shape)) for item in graph.inputs)
     return Case(name, lambda *arguments: graph.apply(variables, *arguments), inputs)
+
+
+def _numbers(dtype: str, shape: tuple[int, ...]) -> Any:
+    return array(*shape) if dtype == "float32" else np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
 
 
 def of_op(op: Op, shapes: tuple[tuple[int, ...], ...]) -> Graph:
     """The graph of one op."""
-    inputs = tuple(Input(f"x{n}", (None, *shape)) for n, shape in enumerate(shapes))
+    inputs = tuple(Input(f"x{n}", (None, *shape), dtype_of(op)) for n, shape in enumerate(shapes))
     return Graph(inputs, (Node("op", op, tuple(item.name for item in inputs)),), ("op",))
 
 
