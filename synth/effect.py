@@ -70,8 +70,49 @@ def prepare(ops: Sequence[Op], value: Value, *, summaries: bool) -> None:
 def effect(op: Op, value: Value) -> Effect:
     """The effect of an op of one input; ShapeMismatch if the value does not fit."""
     op.check(value)
-    fitted = _template(_without_sizes(op), replace(value, shape=(*value.shape[:-1], 0))) if value.shape[-1:] != (None,) else None
+    fitted = _fitted(op, value)
     return fitted.at(op, value) if fitted is not None else exact_effect(op, (value,))
+
+
+@functools.lru_cache(maxsize=65536)
+def effects(op: Op, value: Value, widths: tuple[int, ...]) -> tuple[tuple[Op, Effect], ...]:
+    """The op in its own size and in every width that fits the value, each with its effect; an op without sizes as it is."""
+    names = size_fields(type(op))
+    sized = [with_size(op, size) for size in sorted({*widths, getattr(op, names[0])})] if names else [op]
+    found = []
+    fitted = _fitted(op, value)
+    for each in sized:
+        try:
+            each.check(value)
+            found.append((each, fitted.at(each, value) if fitted is not None else exact_effect(each, (value,))))
+        except ShapeMismatch:
+            continue
+    return tuple(found)
+
+
+def prepare_effects(ops: Sequence[Op], value: Value) -> None:
+    """Finds out in few traces what the effects of ops on values like this one, of whatever channels, are fitted to."""
+    if value.shape[-1:] in ((), (None,)):
+        return
+    unknown = [op for op in ops if op.fitted and (_without_sizes(op), _open_channels(value)) not in _SAMPLED]
+    if not unknown:
+        return
+    for channels in _CHANNELS:
+        here = replace(value, shape=(*value.shape[:-1], channels))
+        sampled = [sized for op in unknown for sized in _sized(op) if channels in _channels(op)]
+        prepare(sampled, here, summaries=True)
+    _SAMPLED.update((_without_sizes(op), _open_channels(value)) for op in unknown)
+
+
+_SAMPLED: set[tuple[Op, Value]] = set()
+
+
+def _open_channels(value: Value) -> Value:
+    return replace(value, shape=(*value.shape[:-1], 0))
+
+
+def _fitted(op: Op, value: Value) -> _Template | None:
+    return _template(_without_sizes(op), _open_channels(value)) if value.shape[-1:] not in ((), (None,)) else None
 
 
 @functools.lru_cache(maxsize=65536)
@@ -159,13 +200,21 @@ def _samples(op: Op, value: Value) -> list[tuple[int, int, Effect]] | None:
     named = size_fields(type(op))
     if len(named) > 1 or not op.fitted:
         return None
-    sizes, counts = (_SIZES, _CHANNELS[:3]) if named else ((0,), _CHANNELS)
     samples = []
-    for channels in counts:
-        for size in sizes:
-            here = replace(value, shape=(*value.shape[:-1], channels))
+    for channels in _channels(op):
+        here = replace(value, shape=(*value.shape[:-1], channels))
+        for sized in _sized(op):
             try:
-                samples.append((channels, size, exact_effect(with_size(op, size) if size else op, (here,))))
+                samples.append((channels, _size_of(sized), exact_effect(sized, (here,))))
             except ShapeMismatch:
                 return None
     return samples
+
+
+def _channels(op: Op) -> tuple[int, ...]:
+    return _CHANNELS[:3] if size_fields(type(op)) else _CHANNELS
+
+
+def _sized(op: Op) -> list[Op]:
+    """The op in the sizes that are sampled."""
+    return [with_size(op, size) for size in _SIZES] if size_fields(type(op)) else [op]

@@ -13,19 +13,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from synth import sizes
-from synth.analysis import macs
 from synth.block import assembled
-from synth.budget import ANY, Interval
+from synth.budget import ANY, UNLIMITED, Interval
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
-from synth.proving import PATIENCE, Clock, answer
+from synth.proving import Clock, answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
 from synth.shelf import shelf
 from synth.sized import open_sizes
 from synth.space import Alphabet, Frame, Question, frame
+
+MISSES = 100
+"""Draws in a row that may miss the budget before random programs are searched for instead."""
 
 CORE_SECONDS = 0.5
 """How long each step of finding out what excludes what may take; a step that takes longer leaves the answer larger than need be."""
@@ -46,9 +47,7 @@ def synthesize(
 
 def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     """Which of the requirements and limits exclude each other, where the requirements alone do not."""
-    goal = shape_goal(problem)
-    assert isinstance(goal, Value), "what has programs has a goal"
-    budget = problem.target.budget
+    goal, budget = _goal(problem), problem.target.budget
     limits: dict[str, tuple[Cost, Interval]] = {"parameters": (params_of, budget.params), "MACs": (macs_of, budget.macs)}
     limits = {name: limit for name, limit in limits.items() if limit[1] != ANY}
     here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
@@ -113,8 +112,16 @@ def _cheapest(problem: Problem, space: Product, clock: Clock) -> Iterator[Path]:
 
 def _opened(problem: Problem, space: Product, clock: Clock) -> Product | None:
     """The space with its sizes open, if the problem has widths; None if the time was up."""
+    if not problem.widths:
+        return space
+    found = open_sizes(space, _goal(problem), problem.widths, clock)
+    return found.product if found is not None else None
+
+
+def _goal(problem: Problem) -> Value:
     goal = shape_goal(problem)
-    return open_sizes(space, goal, problem.widths, clock) if problem.widths and isinstance(goal, Value) else space
+    assert isinstance(goal, Value), "what has programs has a goal"
+    return goal
 
 
 def _limits(problem: Problem) -> list[tuple[Cost, float, float]]:
@@ -124,19 +131,21 @@ def _limits(problem: Problem) -> list[tuple[Cost, float, float]]:
 
 
 def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: Clock) -> Iterator[Path]:
-    """Random programs within the budget: drawn kinds, then drawn sizes.
+    """Random programs within the budget, kinds and sizes drawn together.
 
     Where that keeps missing the budget, exact search with random costs, which ends if there is no program.
     """
-    lengths = [0.0, *([1.0] * problem.max_length)] if problem.prior else None
-    if lengths is not None and not any(table[0] > 0 for table in space.counts(True)[1:]):
-        lengths = None
+    lengths = np.array([table[0] for table in space.counts(problem.prior)])
+    if problem.prior and lengths[1:].any():
+        lengths = np.array([0.0, *(lengths[1:] > 0)])
+    draws = _free(problem, space, lengths, rng) if _is_free(problem) else _within(problem, space, lengths, rng, clock)
     misses = 0
-    while misses < PATIENCE and not clock.is_up:
-        path = _sized(problem, space.sample(rng, weighted=problem.prior, lengths=lengths), rng)
+    for path in draws:
         misses = misses + 1 if path is None else 0
         if path is not None:
             yield path
+        if misses == MISSES or clock.is_up:
+            break
     plain = solution_space(problem)
     opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None
     if opened is not None:
@@ -145,12 +154,22 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
             yield path
 
 
-def _sized(problem: Problem, path: Path, rng: np.random.Generator) -> Path | None:
-    """The path with sizes that keep the budget, or None if it has none."""
-    goal, budget = shape_goal(problem), problem.target.budget
-    if not problem.widths:
-        graph = assembled(problem.value, path)
-        return path if budget.distance(graph.params, macs(graph)) == 0 else None
-    assert isinstance(goal, Value), "a path leads to a goal"
-    found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, time_limit=0.2)
-    return found[0] if isinstance(found, tuple) else None
+def _is_free(problem: Problem) -> bool:
+    """Whether nothing but the kinds is to be decided."""
+    return not problem.widths and problem.target.budget == UNLIMITED
+
+
+def _free(problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator) -> Iterator[Path | None]:
+    while True:
+        yield space.sample(rng, weighted=problem.prior, lengths=lengths)
+
+
+def _within(problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator, clock: Clock) -> Iterator[Path | None]:
+    plain = solution_space(problem)
+    opened = open_sizes(plain, _goal(problem), problem.widths, clock) if isinstance(plain, Product) else None
+    if opened is None or not opened.product.feasible:
+        return
+    budget = problem.target.budget
+    lengths = lengths * opened.lengths(budget)
+    while lengths.any():
+        yield opened.sample(space, rng, budget, lengths, weighted=problem.prior)

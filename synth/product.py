@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,9 @@ class Product:
     next: np.ndarray
     letter: np.ndarray
     weight: np.ndarray
-    opened: dict[Hashable, Product] = field(default_factory=dict, repr=False)
+    given: dict[Cost, np.ndarray] = field(default_factory=dict, repr=False)
+    """The costs of the edges that are known already."""
+    opened: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     """The same with open sizes, memoised (see `synth.sized`)."""
 
     def edges(self, state: int) -> range:
@@ -82,6 +85,7 @@ class Product:
             next=self.next[edge],
             letter=op,
             weight=np.ones(len(edge)),
+            given={},
             opened={},
         )
 
@@ -108,7 +112,7 @@ class Product:
         """Whether any program is accepted."""
         return len(self.values) > 0
 
-    def sample(self, rng: np.random.Generator, *, weighted: bool, lengths: Sequence[float] | None = None) -> Path:
+    def sample(self, rng: np.random.Generator, *, weighted: bool, lengths: Sequence[float] | np.ndarray | None = None) -> Path:
         """A random accepted program.
 
         Uniform over all of them, or by the prior's weights; `lengths`, a weight for each length from 0 on, draws the length first.
@@ -121,16 +125,21 @@ class Product:
         state, ops = 0, []
         while left:
             first, last = self.starts[state], self.starts[state + 1]
-            edge = first + _draw(rng, tables[left - 1][self.next[first:last]] * weight[first:last])
+            edge = first + draw(rng, tables[left - 1][self.next[first:last]] * weight[first:last])
             value = self.values[state]
             members = self.members[value][self.letter[edge]]
-            drawn = _draw(rng, self.likely[value][members]) if weighted else rng.integers(len(members))
+            drawn = draw(rng, self.likely[value][members]) if weighted else rng.integers(len(members))
             ops.append(self.ops[value][members[drawn]])
             state, left = int(self.next[edge]), left - 1
         return tuple(ops)
 
     def costs(self, cost: Cost) -> np.ndarray:
         """The cost of every edge's first op: of every edge, where all ops are spelled out."""
+        if cost not in self.given:
+            self.given[cost] = self._costs(cost)
+        return self.given[cost]
+
+    def _costs(self, cost: Cost) -> np.ndarray:
         flat = [np.array([cost(ops[each[0]], here) for each in members]) for ops, here, members in self._flat]
         first = np.concatenate([[0], np.cumsum([len(each) for each in flat])])
         return np.concatenate([*flat, np.zeros(0)])[first[self.values[self.sources]] + self.letter]
@@ -177,7 +186,8 @@ def singles(ops: Sequence[Sequence[Op]]) -> Members:
     return tuple(tuple(np.array([index]) for index in range(len(each))) for each in ops)
 
 
-def _draw(rng: np.random.Generator, odds: np.ndarray) -> int:
+def draw(rng: np.random.Generator, odds: np.ndarray) -> int:
+    """A random place with these odds, which need not add up to 1."""
     return int(min(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum(), side="right"), len(odds) - 1))
 
 
@@ -301,5 +311,6 @@ def trimmed(whole: Product, layers: np.ndarray) -> Product:
         next=number[whole.next[kept]],
         letter=whole.letter[kept],
         weight=whole.weight[kept],
+        given={},
         opened={},
     )
