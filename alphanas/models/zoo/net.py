@@ -104,7 +104,7 @@ class Net:
 
     def shortcut(self, x: str, y: str, *, drop: float = 0.0, name: str = "add") -> str:
         """The sum of a block's input and its result, whose examples are dropped in training at a rate."""
-        y = self(StochasticDepth(rate=round(drop, 6)), y, name="drop") if drop else y
+        y = self(StochasticDepth(rate=round(drop, 4)), y, name="drop") if drop else y
         return self(Add(), x, y, name=name)
 
     def classifier(self, x: str, classes: int, *, dropout: float = 0.0) -> Graph:
