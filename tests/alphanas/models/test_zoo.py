@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -242,10 +244,12 @@ def test_a_mixer_block_maps_positions_and_then_features() -> None:
     _close(seen, y + _perceptron(_layer_norm(y, w["channels.norm"]), w, "channels."))
 
 
+CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|skip_connect~2|"
+
+
 def test_a_cell_sums_what_arrives_at_its_nodes() -> None:
-    cell = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|skip_connect~2|"
     x, net = _picture(5, 5, 4), Net((5, 5, 4))
-    seen, w = _run(net, nasbench201._cell(net, net.input, nasbench201.parse_cell(cell)), x)
+    seen, w = _run(net, nasbench201._cell(net, net.input, nasbench201.parse_cell(CELL)), x)
     first = _batch_norm(_conv(_relu(x), w["edge01.conv"]), w["edge01.norm"])
     second = oracles.pool(first, window=3, stride=1, padding="SAME", largest=False, counted=False)
     _close(seen, x + _batch_norm(_conv(_relu(first), w["edge13.conv"]), w["edge13.norm"]) + second)
@@ -257,27 +261,44 @@ def test_a_cell_without_a_way_through_gives_the_same_to_all_pictures() -> None:
     np.testing.assert_array_equal(out[0], out[1])
 
 
-FAMILIES = {
-    "convnext_t": 32,
-    "densenet121": 16,
-    "efficientnet_b0": 32,
-    "mixer_b16": 32,
-    "mobilenet_v2": 32,
-    "mobilenet_v3_large": 32,
-    "nasbench201": 8,
-    "resnet18": 16,
-    "resnext29_2x64d": 8,
-    "vit_ti16": 32,
-    "wrn_40_2": 8,
+PIECES: dict[str, Callable[[Net, str], str]] = {
+    "residual": lambda net, x: resnet.bottleneck_block(net, x, 4, 2),
+    "grouped": lambda net, x: resnet.grouped_block(net, x, 16, 1, groups=4, features=16),
+    "wide": lambda net, x: resnet.wide_block(net, x, 12, 2),
+    "dense": lambda net, x: densenet.dense_layer(net, x, 4),
+    "mobilenet_v2": lambda net, x: mobilenet.inverted_bottleneck(net, x, 8, mobilenet.MOBILE_2, hidden=24),
+    "mobilenet_v3": lambda net, x: mobilenet.inverted_bottleneck(net, x, 8, mobilenet.MOBILE_3, hidden=24, squeeze=4),
+    "efficientnet": lambda net, x: mobilenet.inverted_bottleneck(net, x, 8, mobilenet.EFFICIENT, hidden=24, squeeze=4, drop=0.1),
+    "convnext": lambda net, x: convnext.convnext_block(net, x, drop=0.1),
+    "cell": lambda net, x: nasbench201._cell(net, x, nasbench201.parse_cell(CELL)),
+}
+
+
+def _with_stem_and_head(piece: Callable[[Net, str], str]) -> Graph:
+    net = Net((8, 8, 3))
+    return net.classifier(piece(net, net.conv_norm(net.input, 8, suffix="0")), 3)
+
+
+def _mixer(shape: tuple[int, ...], classes: int) -> Graph:
+    net = Net(shape)
+    return net.classifier(vit.mixer_block(net, vit.patches(net, 8, 4), tokens_hidden=6, hidden=16), classes)
+
+
+WHOLE: dict[str, Callable[[], Graph]] = {
+    **{name: functools.partial(_with_stem_and_head, piece) for name, piece in PIECES.items()},
+    "mixer": lambda: _mixer((8, 8, 3), 3),
+    "transformer": lambda: vit.transformer((8, 8, 3), 3, width=16, heads=2, depth=2, patch=4),
+    "vit_nano": lambda: zoo.build("vit_nano", input_shape=(8, 8, 3), num_classes=3),
+    "cifar_cnn": lambda: zoo.build("cifar_cnn", input_shape=(8, 8, 3), num_classes=3),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_step_of_training_lowers_the_loss(name: str) -> None:
-    graph = zoo.build(name, input_shape=(FAMILIES[name], FAMILIES[name], 3), num_classes=3)
+    graph = WHOLE[name]()
     variables = graph.init(jax.random.key(0))
-    x, labels = _picture(FAMILIES[name], FAMILIES[name], 3), jnp.array([0, 2])
+    x, labels = _picture(8, 8, 3), jnp.array([0, 2])
 
     @jax.jit
     def step(variables: Any, rate: float) -> Any:
@@ -295,3 +316,14 @@ def test_a_step_of_training_lowers_the_loss(name: str) -> None:
     assert 0.02 < float(jnp.abs(out).max()) < 50
     assert float(second) < float(first)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet121", "efficientnet_b0", "convnext_t", "vit_ti16", "mobilenet_v3_large"])
+def test_training_a_whole_model_keeps_the_shapes_of_its_variables(name: str) -> None:
+    graph = zoo.build(name, input_shape=(32, 32, 3), num_classes=3)
+    variables = graph.init(jax.random.key(0))
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    out, new = jax.eval_shape(lambda v, x: graph.apply(v, x, train=True, rng=jax.random.key(0)), variables, x)
+    assert out.shape == (2, 3)
+    assert jax.tree.map(lambda leaf: leaf.shape, new) == jax.tree.map(lambda leaf: leaf.shape, variables)
