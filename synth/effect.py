@@ -74,20 +74,44 @@ def effect(op: Op, value: Value) -> Effect:
     return fitted.at(op, value) if fitted is not None else exact_effect(op, (value,))
 
 
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """One op in every size that fits: the ops, the types that come out of them, and (parameters, MACs) of each."""
+
+    ops: tuple[Op, ...]
+    values: tuple[Value, ...]
+    costs: np.ndarray
+
+
 @functools.lru_cache(maxsize=65536)
-def effects(op: Op, value: Value, widths: tuple[int, ...]) -> tuple[tuple[Op, Effect], ...]:
-    """The op in its own size and in every width that fits the value, each with its effect; an op without sizes as it is."""
-    names = size_fields(type(op))
-    sized = [with_size(op, size) for size in sorted({*widths, getattr(op, names[0])})] if names else [op]
-    found = []
+def effects(op: Op, value: Value, widths: tuple[int, ...]) -> Effects:
+    """The op in its own size and in every width that fits the value; an op without sizes as it is."""
+    fitting = tuple([each for each in _in_widths(op, widths) if _fits(each, value)])
     fitted = _fitted(op, value)
-    for each in sized:
+    if fitted is not None:
+        return fitted.of(fitting, value)
+    found = []
+    for each in fitting:
         try:
-            each.check(value)
-            found.append((each, fitted.at(each, value) if fitted is not None else exact_effect(each, (value,))))
+            found.append((each, exact_effect(each, (value,))))
         except ShapeMismatch:
             continue
-    return tuple(found)
+    costs = np.array([(result.params, result.macs) for _, result in found], dtype=float).reshape(-1, 2)
+    return Effects(tuple([each for each, _ in found]), tuple([result.value for _, result in found]), costs)
+
+
+@functools.lru_cache(maxsize=16384)
+def _in_widths(op: Op, widths: tuple[int, ...]) -> tuple[Op, ...]:
+    names = size_fields(type(op))
+    return tuple([with_size(op, size) for size in sorted({*widths, getattr(op, names[0])})]) if names else (op,)
+
+
+def _fits(op: Op, value: Value) -> bool:
+    try:
+        op.check(value)
+    except ShapeMismatch:
+        return False
+    return True
 
 
 def prepare_effects(ops: Sequence[Op], value: Value) -> None:
@@ -154,6 +178,18 @@ class _Template:
         terms = _monomials(value.channels, _size_of(op))
         channels, params, macs = (round(sum(a * b for a, b in zip(row, terms, strict=True))) for row in self.polynomials)
         return Effect(Value((*self.axes, channels), self.dtype), params, macs)
+
+    def of(self, ops: tuple[Op, ...], value: Value) -> Effects:
+        """The effects of an op in several sizes."""
+        terms = np.array([_monomials(value.channels, _size_of(op)) for op in ops]).reshape(-1, 6)
+        figures = np.rint(terms @ np.array(self.polynomials).T)
+        values = tuple([_value(self.axes, channels, self.dtype) for channels in figures[:, 0].astype(int).tolist()])
+        return Effects(ops, values, figures[:, 1:])
+
+
+@functools.lru_cache(maxsize=65536)
+def _value(axes: tuple[int | None, ...], channels: int, dtype: str) -> Value:
+    return Value((*axes, channels), dtype)
 
 
 def polynomials(op: Op, value: Value) -> tuple[tuple[float, ...], ...] | None:

@@ -28,6 +28,9 @@ from synth.space import Alphabet, Frame, Question, frame
 MISSES = 100
 """Draws in a row that may miss the budget before random programs are searched for instead."""
 
+LATE_MISSES = 20
+"""Draws in a row that may miss it when the time is up, as it may be once the space is made."""
+
 CORE_SECONDS = 0.5
 """How long each step of finding out what excludes what may take; a step that takes longer leaves the answer larger than need be."""
 
@@ -144,7 +147,7 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
         misses = misses + 1 if path is None else 0
         if path is not None:
             yield path
-        if misses == MISSES or clock.is_up:
+        if misses == MISSES or (clock.is_up and misses >= LATE_MISSES):
             break
     plain = solution_space(problem)
     opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None

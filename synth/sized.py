@@ -246,18 +246,21 @@ class _Variants:
         return place[kind]
 
     def _row(self, value: int, kind: Value) -> _Row:
-        ops, nominal, after, costs = [], [], [], []
+        ops: list[Op] = []
+        after: list[int] = []
+        nominal, costs = [], []
         for index, op in enumerate(self._base.ops[value]):
             target = self._next[value].get(int(self.letters[value][index]))
             if target is None:
                 continue
-            for sized, result in effects(op, kind, self._widths):
-                ops.append(sized)
-                nominal.append(index)
-                after.append(self._number(target, result.value))
-                costs.append((result.params, result.macs))
-        table = np.array(costs, dtype=float).reshape(-1, 2)
-        return _Row(tuple(ops), np.array(nominal, dtype=np.int64), np.array(after, dtype=np.int64), table)
+            found = effects(op, kind, self._widths)
+            ops += found.ops
+            nominal.append(np.full(len(found.ops), index))
+            after += [self._number(target, result) for result in found.values]
+            costs.append(found.costs)
+        none = np.zeros(0, dtype=np.int64)
+        places, table = np.concatenate([none, *nominal]), np.concatenate([np.zeros((0, 2)), *costs])
+        return _Row(tuple(ops), places, np.array(after, dtype=np.int64), table)
 
 
 def _letter_of(count: int, members: Sequence[np.ndarray]) -> np.ndarray:
