@@ -182,6 +182,11 @@ class Config:
     model: str = option(
         "zoo:resnet8", Text("zoo:NAME, package.module:factory or file.py:factory", r"zoo:.+|[^:]+:[^:]+"), "the seed model"
     )
+    weights: str = option(
+        "",
+        Text("the path of a safetensors file or an Orbax checkpoint", empty=True),
+        "the seed model's trained weights, a safetensors file or an Orbax checkpoint; empty: its own",
+    )
     seed: int = option(0, Integer(0, 2**32 - 1), "all the search's chance comes from it")
     time_limit: float = option(300.0, Duration(), "wall time of the whole search")
     workers: int = option(2, Integer(1, 1024), "worker processes")
@@ -369,6 +374,9 @@ def _resolve_paths(mapping: dict[str, Any], overridden: Mapping[str, Any], folde
     if colon and file.endswith(".py"):
         found = _find(file, _bases("model" in overridden, folder), "model", faults)
         mapping["model"] = f"{found}:{factory}"
+    weights = mapping.get("weights")
+    if isinstance(weights, str) and weights:
+        mapping["weights"] = str(_find(weights, _bases("weights" in overridden, folder), "weights", faults, folders=True))
     return faults
 
 
@@ -376,10 +384,10 @@ def _bases(overridden: bool, folder: Path) -> tuple[Path, ...]:
     return (Path.cwd(), folder) if overridden else (folder, Path.cwd())
 
 
-def _find(text: str, bases: tuple[Path, ...], key: str, faults: list[Fault]) -> Path:
+def _find(text: str, bases: tuple[Path, ...], key: str, faults: list[Fault], *, folders: bool = False) -> Path:
     places = [base / Path(text).expanduser() for base in bases]
     for place in places:
-        if place.is_file():
+        if place.is_file() or (folders and place.is_dir()):
             return place.resolve()
     tried = " and ".join(dict.fromkeys(str(place) for place in places))
     faults.append(Fault(key, f"no file {text!r} (looked for {tried})", "an existing file", "mend the path"))

@@ -73,12 +73,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A string that is not blank, on one line; `looks_like` shows its form, `pattern` checks it."""
+    """A string on one line, not blank unless it may be `empty`; `looks_like` shows its form, `pattern` checks it."""
 
     looks_like: str = "a text"
     pattern: str = ""
+    empty: bool = False
 
     def read(self, value: object) -> str:
+        if self.empty and value == "":
+            return ""
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise Refused(self.looks_like)
         if self.pattern and not re.fullmatch(self.pattern, value):

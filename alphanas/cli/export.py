@@ -42,7 +42,7 @@ class _Subject:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `export`."""
     parser.add_argument(
-        "source", metavar="SOURCE", help=f"run folder of a search, folder of a graph export, or a model: {MODEL_HELP}"
+        "model", metavar="SOURCE", help=f"run folder of a search, folder of a graph export, or a model: {MODEL_HELP}"
     )
     parser.add_argument("--candidate", type=natural, metavar="ID", help="which one of a run folder; without it the best")
     parser.add_argument("--format", choices=FORMATS, required=True, help="form to write")
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=shape, metavar="SHAPE", help="shape of a model's input, batch first, such as 1,32,32,3")
     parser.add_argument(
         "--classes", type=positive, default=10, metavar="N", help="classes of a model of the zoo (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", metavar="PATH", help="a model's weights: a safetensors file or an Orbax checkpoint; without it its own"
     )
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="batch size, for tvm (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads, for tvm (default: %(default)s)")
@@ -83,23 +86,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _refuse_idle_options(arguments: argparse.Namespace) -> None:
     """An option that would change nothing is a misunderstanding."""
-    is_model = ":" in arguments.source and not Path(arguments.source).exists()
+    is_model = ":" in arguments.model and not Path(arguments.model).exists()
     idle = [
         (arguments.candidate is not None and is_model, "--candidate", "a run folder"),
         (arguments.input is not None and not is_model, "--input", f"a model ({MODEL_HELP})"),
+        (arguments.weights is not None and not is_model, "--weights", f"a model ({MODEL_HELP})"),
         (arguments.target is not None and arguments.format != "tvm", "--target", "--format tvm"),
         (arguments.threads != 1 and arguments.format != "tvm", "--threads", "--format tvm"),
         (arguments.batch != 1 and arguments.format != "tvm", "--batch", "--format tvm: the batch of all others is free"),
     ]
     faults = [Fault(option, saw="it has no effect here", wanted=f"it with {wanted}") for applies, option, wanted in idle if applies]
     if is_model and arguments.input is None:
-        faults.append(Fault(f"export {arguments.source}", saw="no shape of its input", wanted="--input such as 1,32,32,3"))
+        faults.append(Fault(f"export {arguments.model}", saw="no shape of its input", wanted="--input such as 1,32,32,3"))
     if faults:
         raise UserError(faults, cause="bad_usage")
 
 
 def _subject(arguments: argparse.Namespace) -> _Subject:
-    folder = Path(arguments.source)
+    folder = Path(arguments.model)
     if arguments.input is not None:
         return _model(arguments)
     if (folder / "graph.json").is_file() and not (folder / "study.sqlite").exists():
@@ -118,7 +122,7 @@ def _model(arguments: argparse.Namespace) -> _Subject:
     variables = lifted.variables
     if variables is None:
         variables = lifted.graph.init(jax.random.key(0))
-    return _Subject({"model": arguments.source}, lifted.graph, variables)
+    return _Subject({"model": arguments.model}, lifted.graph, variables)
 
 
 def _candidate(folder: Path, number: int | None) -> _Subject:

@@ -16,7 +16,8 @@ def load_model(arguments: argparse.Namespace) -> Lifted:
     """The model's graph, its variables if it came with any, and what of it was not understood."""
     from alphanas.models.resolve import resolve_with_report
 
-    return resolve_with_report(arguments.model, arguments.input, num_classes=arguments.classes)
+    weights = getattr(arguments, "weights", None)
+    return resolve_with_report(arguments.model, arguments.input, num_classes=arguments.classes, weights=weights)
 
 
 def region_of(graph: Graph, text: str) -> Region:

@@ -57,7 +57,8 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
 
 def open_model(config: Config, pictures: data.DataSet) -> Lifted:
     """The seed model, checked against the data."""
-    lifted = resolve_with_report(config.model, (1, *pictures.input_shape), num_classes=pictures.num_classes)
+    weights = config.weights or None
+    lifted = resolve_with_report(config.model, (1, *pictures.input_shape), num_classes=pictures.num_classes, weights=weights)
     graph = lifted.graph
     faults = [
         Fault(f"model {config.model}", saw=f"{len(values)} {end}", wanted=f"one {end.removesuffix('s')}")

@@ -36,17 +36,31 @@ class Block:
 
 def tidy(graph: Graph, variables: Variables) -> tuple[Graph, Variables]:
     """The graph without dead nodes and with names that follow its blocks, and its variables under the new names."""
-    graph = graph.pruned()
+    graph, variables = live(graph, variables)
     placed = _unique(graph, _dissolved(graph, _adopted(graph)))
     names = {node.name: ".".join(placed[node.name]) for node in graph.nodes}
     inputs = tuple(replace(item, name=_identifier(item.name)) for item in graph.inputs)
     names |= {old.name: new.name for old, new in zip(graph.inputs, inputs, strict=True)}
     nodes = [node.renamed(names) for node in graph.nodes]
-    moved = {
-        collection: {names[node]: arrays for node, arrays in owned.items() if node in graph.by_name}
-        for collection, owned in variables.items()
-    }
+    moved = {collection: {names[node]: arrays for node, arrays in owned.items()} for collection, owned in variables.items()}
     return Graph(inputs, tuple(nodes), tuple(names[name] for name in graph.outputs)), moved
+
+
+def live(graph: Graph, variables: Variables) -> tuple[Graph, Variables]:
+    """The graph without the nodes that no output needs, and what is left of its variables."""
+    left = graph.pruned()
+    moved = {
+        collection: {name: arrays for name, arrays in nodes.items() if name in left.by_name}
+        for collection, nodes in variables.items()
+    }
+    for node in left.nodes:
+        # An array whose owner is gone belongs to the first node that shared it.
+        for tie in set(graph.by_name[node.name].ties) - set(node.ties):
+            if tie.owner not in left.by_name and tie.weight not in node.shared:
+                collection = next(name for name, nodes in variables.items() if tie.name in nodes.get(tie.owner, {}))
+                own = moved[collection].get(node.name, {})
+                moved[collection][node.name] = {**own, tie.weight: variables[collection][tie.owner][tie.name]}
+    return left, moved
 
 
 def blocks(graph: Graph) -> Block:

@@ -13,6 +13,7 @@ import numpy as np
 
 from alphanas.errors import FAILED, Fault, UserError
 from alphanas.execution import Failed, LocalPool
+from alphanas.export.blocks import live
 from alphanas.export.check import Exported, Options, check
 from alphanas.export.steps import NoProgram, program_of
 from alphanas.models import weights
@@ -51,7 +52,7 @@ def export_tvm(graph: Graph, variables: Variables, folder: Path, options: Option
     The script is run here on random inputs where this machine can run the target; else the same kernels, compiled for this machine.
     Raises UserError for an unknown target and for a step that has no kernel.
     """
-    graph = graph.pruned()
+    graph, variables = live(graph, variables)
     with tempfile.TemporaryDirectory() as other, LocalPool(1, threads=options.threads) as pool:
         facts = _build(pool, graph, variables, folder, options)
         (folder / "load.py").write_text(_loader(graph, facts, options))
@@ -75,10 +76,9 @@ def export_tvm(graph: Graph, variables: Variables, folder: Path, options: Option
 
 
 def _build(pool: LocalPool, graph: Graph, variables: Variables, folder: Path, options: Options, *, here: bool = False) -> Any:
-    owned = {name: {node: a for node, a in nodes.items() if node in graph.by_name} for name, nodes in variables.items()}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "weights.safetensors"
-        weights.save(owned, path)
+        weights.save(variables, path)
         payload = {
             "graph": graph.to_json(),
             "weights": str(path),

@@ -1,13 +1,14 @@
-"""Weights that others trained: Flax NNX states, Linen variables, Orbax checkpoints and safetensors files, by the paths of their leaves.
+"""Weights that others trained: NNX states, Linen variables, Orbax checkpoints, safetensors files, by the paths of leaves.
 
-A path is compared by its words and numbers: `layers.0/kernel`, `layers0.kernel` and the nested keys `layers`, 0, `kernel` are one. Leaves of optimizers, counters and random streams are passed over.
+A path is compared by its words and numbers: `layers.0/kernel`, `layers0.kernel` and the nested keys `layers`, 0, `kernel` are one.
+Leaves of optimizers, counters and random streams are passed over.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from alphanas.errors import Fault, UserError
 from alphanas.models import weights
 from synth.graph import Graph, Variables
 
-Leaves = Mapping[tuple[str, ...], Any]
+Words = tuple[str, ...]
+Leaves = Mapping[Words, Any]
 """Arrays by the parts of their paths."""
 
 COLLECTIONS = ("params", "state", "batch_stats")
@@ -132,26 +134,45 @@ def _nnx_given(nnx: Any, model: Any, leaves: Leaves, source: str) -> list[tuple[
     return [(path, variable.replace(jnp.asarray(found[tuple(map(str, path))]))) for path, variable in flat]
 
 
-def matched(wanted: Mapping[tuple[str, ...], tuple[tuple[int, ...], str]], leaves: Leaves, *, source: str) -> dict[tuple[str, ...], Any]:
+def matched(wanted: Mapping[Words, tuple[tuple[int, ...], str]], leaves: Leaves, *, source: str) -> dict[Words, Any]:
     """The array of every wanted path, in the wanted order and type; one UserError lists all that does not fit."""
     keys = {_plain(path): path for path in wanted}
-    found = {_plain(_without_collection(path)): (path, array) for path, array in leaves.items()}
+    found = max(_readings(leaves), key=lambda reading: len(keys.keys() & reading.keys()))
     faults = [
         Fault(f"{source}: {'.'.join(path)}", saw="missing", wanted=f"shape {wanted[path][0]}")
         for key, path in keys.items()
         if key not in found
     ]
-    faults += [Fault(f"{source}: {'.'.join(path)}", saw="no weight of this model") for key, (path, _) in found.items() if key not in keys]
-    for key, path in keys.items():
-        shape, dtype = wanted[path]
-        array = found[key][1] if key in found else None
-        if array is not None and tuple(np.shape(array)) != tuple(shape):
-            faults.append(Fault(f"{source}: {'.'.join(path)}", saw=f"shape {tuple(np.shape(array))}", wanted=f"shape {tuple(shape)}"))
-        elif array is not None and jnp.issubdtype(array.dtype, jnp.inexact) != jnp.issubdtype(np.dtype(dtype), jnp.inexact):
-            faults.append(Fault(f"{source}: {'.'.join(path)}", saw=f"type {array.dtype}", wanted=f"type {dtype}"))
+    strange = [path for key, (path, _) in found.items() if key not in keys]
+    faults += [Fault(f"{source}: {'.'.join(path)}", saw="no weight of this model") for path in strange]
+    faults += [
+        Fault(f"{source}: {'.'.join(path)}", *misfit)
+        for key, path in keys.items()
+        if key in found and (misfit := _misfit(found[key][1], *wanted[path])) is not None
+    ]
     if faults:
         raise UserError(faults, cause="other_weights")
     return {path: found[key][1].astype(wanted[path][1]) for key, path in keys.items()}
+
+
+def _misfit(array: Any, shape: tuple[int, ...], dtype: str) -> tuple[str, str] | None:
+    """What was seen and what was wanted, if an array is of another shape, or not of numbers of the same kind."""
+    if tuple(np.shape(array)) != tuple(shape):
+        return f"shape {tuple(np.shape(array))}", f"shape {tuple(shape)}"
+    if jnp.issubdtype(array.dtype, jnp.inexact) != jnp.issubdtype(np.dtype(dtype), jnp.inexact):
+        return f"type {array.dtype}", f"type {dtype}"
+    return None
+
+
+def _readings(leaves: Leaves) -> Iterator[dict[tuple[str, ...], tuple[tuple[str, ...], Any]]]:
+    """The leaves by their plain paths: as they are, and without what may only wrap them."""
+    paths = {path: path for path in leaves}
+    while True:
+        yield {_plain(_without_collection(short)): (path, leaves[path]) for path, short in paths.items()}
+        first = {short[0] for short in paths.values() if len(short) > 1}
+        if len(first) != 1 or first.isdisjoint(WRAPPERS) or any(len(short) < 2 for short in paths.values()):
+            return
+        paths = {path: short[1:] for path, short in paths.items()}
 
 
 def _plain(path: tuple[str, ...]) -> tuple[str, ...]:
@@ -164,12 +185,7 @@ def _without_collection(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def leaves_of(tree: Any) -> Leaves:
-    """The arrays of a nested tree by path; what only wraps the weights, and what is none, is left out."""
-    while isinstance(tree, Mapping):
-        kept = {name: value for name, value in tree.items() if name not in NOT_WEIGHTS}
-        if len(kept) != 1 or next(iter(kept)) not in WRAPPERS or not isinstance(next(iter(kept.values())), Mapping):
-            break
-        tree = next(iter(kept.values()))
+    """The arrays of a nested tree by path; what is no weight is left out."""
     found: dict[tuple[str, ...], Any] = {}
     for keys, array in jax.tree_util.tree_flatten_with_path(tree)[0]:
         path = tuple(_part(key) for key in keys)
@@ -214,7 +230,10 @@ def _orbax(path: Path) -> Leaves:
     folder = _orbax_folder(path)
     try:
         checkpointer = ocp.PyTreeCheckpointer()
-        tree = checkpointer.metadata(folder.resolve()).item_metadata.tree
+        metadata = checkpointer.metadata(folder.resolve()).item_metadata
+        if metadata is None:
+            raise ValueError("it describes no tree")
+        tree = metadata.tree
         arguments = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return leaves_of(checkpointer.restore(folder.resolve(), args=ocp.args.PyTreeRestore(restore_args=arguments)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from alphanas.errors import FAILED, UserError, nearest
-from alphanas.models import zoo
+from alphanas.models import checkpoints, zoo
 from alphanas.models.lifting import Lifted, Report, lift_with_report
 from synth.graph import Graph, Variables
 
@@ -31,13 +31,17 @@ def resolve(
     return lifted.graph, lifted.variables
 
 
-def resolve_with_report(model: str, input_shape: Sequence[int], *, num_classes: int | None = None, seed: int = 0) -> Lifted:
+def resolve_with_report(
+    model: str, input_shape: Sequence[int], *, num_classes: int | None = None, seed: int = 0, weights: str | Path | None = None
+) -> Lifted:
     """The graph of a MODEL string, its variables (None for a model of the zoo or a graph), and what became what.
 
     `input_shape` is one example's shape or has the batch in front, as for `zoo.build`; `num_classes` is for the zoo (1000 if it is
     not given) and for factories that take it. A factory is called with those of the arguments `input_shape`, `num_classes` and
-    `rngs` or `key` that it names. Raises UserError for a string of no such form, a module or factory that does not exist, one that
-    raises, and an input that the model does not fit.
+    `rngs` or `key` that it names. `weights` is a checkpoint (`checkpoints.read`) that takes the place of the model's own: its paths
+    are those of the factory's module or parameters, or the names of the graph's nodes. Raises UserError for a string of no such
+    form, a module or factory that does not exist, one that raises, an input that the model does not fit, and a checkpoint of
+    another model.
     """
     # A name in the zoo may have a colon of its own, as may the path of a file.
     prefix, colon, name = model.partition(":") if model.startswith("zoo:") else model.rpartition(":")
@@ -45,9 +49,9 @@ def resolve_with_report(model: str, input_shape: Sequence[int], *, num_classes: 
         raise UserError(f"model {model!r}", saw="no model of this form", wanted=FORMS)
     if prefix == "zoo":
         graph = zoo.build(name, input_shape=input_shape, num_classes=num_classes or 1000)
-        return Lifted(graph, None, Report(_counted(graph), {}))
+        return _own_graph(graph, weights)
     factory = _factory(model, prefix, name)
-    return _lifted(model, _called(model, factory, input_shape, num_classes, seed), input_shape)
+    return _lifted(model, _called(model, factory, input_shape, num_classes, seed), input_shape, weights)
 
 
 def _factory(model: str, prefix: str, name: str) -> Callable[..., Any]:
@@ -133,13 +137,17 @@ def _rngs(seed: int) -> Any:
     return nnx.Rngs(seed)
 
 
-def _lifted(model: str, product: Any, input_shape: Sequence[int]) -> Lifted:
+def _lifted(model: str, product: Any, input_shape: Sequence[int], weights: str | Path | None) -> Lifted:
     shape = tuple(input_shape)
     if isinstance(product, Graph):
-        return _own_graph(model, product, shape)
+        _refuse_other_shape(model, product, shape)
+        return _own_graph(product, weights)
     if isinstance(product, zip | str | int | float) or product is None:
         raise UserError(f"model {model!r}", saw=f"the factory returned {type(product).__name__}", wanted=PRODUCTS)
     batched = shape if len(shape) in (2, 4) else (1, *shape)
+    if weights is not None:
+        # Before lifting: the paths of a checkpoint are the module's, and a piece that no op covers keeps no paths.
+        product = checkpoints.into(product, checkpoints.read(weights), source=f"weights {weights}")
     try:
         return lift_with_report(product, jax.ShapeDtypeStruct(batched, "float32"))
     except UserError as error:
@@ -149,11 +157,15 @@ def _lifted(model: str, product: Any, input_shape: Sequence[int]) -> Lifted:
         ) from error
 
 
-def _own_graph(model: str, graph: Graph, shape: tuple[int, ...]) -> Lifted:
+def _refuse_other_shape(model: str, graph: Graph, shape: tuple[int, ...]) -> None:
     wanted = graph.inputs[0].shape
     if shape not in (wanted[1:], (shape[0], *wanted[1:])):
         raise UserError(f"model {model!r}", saw=f"an input of shape {shape}", wanted=f"an input of shape {wanted[1:]}")
-    return Lifted(graph, None, Report(_counted(graph), {}))
+
+
+def _own_graph(graph: Graph, weights: str | Path | None) -> Lifted:
+    variables = None if weights is None else checkpoints.load(weights, graph)
+    return Lifted(graph, variables, Report(_counted(graph), {}))
 
 
 def _counted(graph: Graph) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphanas.errors import FAILED, Fault, UserError
+from alphanas.export.blocks import live
 from alphanas.export.check import Exported, Options, check
 from alphanas.export.onnx import primitives
 from alphanas.export.onnx.layouts import Demand, channels_first, has_layout
@@ -36,7 +37,7 @@ def export_onnx(graph: Graph, variables: Variables, folder: Path, options: Optio
     _require("onnx", "onnxruntime")
     import onnx
 
-    graph = graph.pruned()
+    graph, variables = live(graph, variables)
     writer = written(graph, variables)
     model = _model(graph, writer)
     large = sum(array.nbytes for array in writer.initializers.values()) > EXTERNAL_BYTES
