@@ -1,7 +1,7 @@
 """The language of programs, and synthesis in it."""
 
 from synth.analysis import infer, macs, verify
-from synth.budget import Budget, Interval
+from synth.budget import Budget, Interval, at_most
 from synth.graph import Builder, Graph, GraphError, Input, Node, Tie, chain
 from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, alternatives, choice, size
 from synth.ops import OPS, vocabulary
@@ -10,7 +10,7 @@ from synth.procedures import METHODS, synthesize
 from synth.region import Region, regions, span, splice
 from synth.resizing import resize
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
-from synth.target import Change, Mutation, Target
+from synth.target import Change, Mutation, Target, at_least
 
 __all__ = [
     "METHODS",
@@ -39,6 +39,8 @@ __all__ = [
     "Value",
     "Weight",
     "alternatives",
+    "at_least",
+    "at_most",
     "chain",
     "choice",
     "infer",

@@ -58,7 +58,7 @@ class Problem:
             raise GraphError(f"a sequence has exactly one input and one output; this has {seen}")
         problem = Problem(
             graph.inputs[0].value,
-            target or Target.of(graph),
+            target.shaped(graph.values[graph.outputs[0]].shape) if target else Target.of(graph),
             max_length=len(graph.nodes) + longer,
             sizes=tuple(sorted(_counts(graph))),
         )

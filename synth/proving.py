@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from properties import PROPERTIES
 from synth.analysis import macs
 from synth.graph import Graph
+from synth.memory import peak_bytes
 from synth.problem import Problem
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
 from synth.tracing import interpret
@@ -43,8 +44,8 @@ class Clock:
 def prove(problem: Problem, graph: Graph) -> Proof:
     """What interpreting the program's whole jaxpr says about it."""
     found = interpret(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
-    params, work = graph.params, macs(graph)
-    return Proof(found, problem.target.distance_of(found, params, work), params, work)
+    params, work, memory = graph.params, macs(graph), peak_bytes(graph)
+    return Proof(found, problem.target.distance_of(found, params, work, memory), params, work, memory)
 
 
 def answer(

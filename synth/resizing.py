@@ -26,11 +26,11 @@ from synth.analysis import macs, verify
 from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.graph import Graph
 from synth.memory import peak_bytes
-from synth.op import PROBE_BATCH, ShapeMismatch
+from synth.op import ShapeMismatch
 from synth.ops import OPS
 from synth.result import Found, GaveUp, Infeasible, Proof
 from synth.sizing import CAPACITY, DEPTHS, MACS, OWN, PARAMS, WIDTHS, Freedom, Sizing
-from synth.stages import rank, stages
+from synth.stages import rank_between, stand_ins
 from synth.tables import NodeCost, Uncountable
 
 OBJECTIVES = ("capacity", "proportional", "params", "macs")
@@ -166,13 +166,13 @@ class _Question:
         if isinstance(best, Nothing):
             return best.proven
         graph, bound = self.sizing.graph_at(best.assignment), best.bound
-        if not self.keeps_rank(graph):
+        if not self.keeps_rank(graph, best.assignment):
             self.sizing.proportionate()
             best = self._best(self.limits(), deadline + 1.0, tolerance)
             if isinstance(best, Nothing):
                 return False
             graph = self.sizing.graph_at(best.assignment)
-            assert self.keeps_rank(graph), "widths in proportion keep every rank bound in proportion"
+            assert self.keeps_rank(graph, best.assignment), "widths in proportion keep every rank bound in proportion"
         return self._found(graph, best.value, bound)
 
     def _best(self, limits: dict[str, Limit | Interval], deadline: float, tolerance: float, *, any: bool = False) -> Best | Nothing:
@@ -186,23 +186,21 @@ class _Question:
         weights[: OWN + 1] = 0.0 if any else self.weights
         return maximise(network, weights, rows, deadline=deadline, tolerance=tolerance)
 
-    def keeps_rank(self, graph: Graph) -> bool:
+    def keeps_rank(self, graph: Graph, assignment: Sequence[int]) -> bool:
         """Whether every stage has the share of its rank bound that it is to keep."""
-        before = self.sizing.stages
-        if not before:
-            return True
-        after = {(stage.source, stage.target): stage.rank for stage in stages(graph)}
-        whole = rank(graph, 0, 0)
-        return all(after.get((stage.source, stage.target), whole) >= self.sizing.freedom.keep_rank * stage.rank for stage in before)
+        instead = stand_ins(self.sizing.left_out(assignment))
+        ends = [(instead.get(stage.source, stage.source), instead.get(stage.target, stage.target)) for stage in self.sizing.stages]
+        least = [self.sizing.freedom.keep_rank * stage.rank for stage in self.sizing.stages]
+        return all(rank_between(graph, *pair) >= rank for pair, rank in zip(ends, least, strict=True))
 
     def _found(self, graph: Graph, value: float, bound: float) -> Found:
         inference = verify(graph)
-        params, work, memory = graph.params, inference.capacity.macs // PROBE_BATCH, peak_bytes(graph)
+        params, work, memory = graph.params, inference.capacity.macs, peak_bytes(graph)
         distance = self.budget.distance(params, work, memory)
         assert distance == 0, f"sizes were found that do not keep {self.budget}: {params} parameters, {work} MACs, {memory} bytes"
         gap = max(0.0, bound - value) / max(1e-12, abs(value))
         optimal = gap <= 1e-8
-        proof = Proof(inference, distance, params, work)
+        proof = Proof(inference, distance, params, work, memory)
         return Found((graph,), (proof,), 0.0, optimal=optimal, gap=0.0 if optimal else gap, value=abs(value))
 
     def core(self, deadline: float) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Proof:
     distance: float
     params: int
     macs: int
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)

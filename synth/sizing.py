@@ -125,7 +125,7 @@ class Sizing:
         )
         bare = with_sizes(op, dict.fromkeys((name for name, _ in own), 0))
         present = tuple(self.tied.widths[width].size for width in widths)
-        return Place(bare, shown, tuple(inputs), tuple(own), present), tuple(widths)
+        return Place(bare, shown, tuple(inputs), tuple(own), present, node.shared), tuple(widths)
 
     def _keep_rank(self) -> None:
         """Takes out the widths that alone bring a stage's rank bound below what is to be kept of it."""
@@ -332,8 +332,11 @@ class Sizing:
             own = {field: value["width", width] for (name, field), width in self.tied.sizes.items() if name == node.name}
             chosen = {field: value[node.name, field] for field, _ in self._choices(node)}
             nodes.append(replace(node, op=replace(node.op, **own, **chosen)))
-        resized = replace(self.graph, nodes=tuple(nodes))
-        return without(resized, [block for index, block in enumerate(self.blocks) if not value["block", index]])
+        return without(replace(self.graph, nodes=tuple(nodes)), self.left_out(assignment))
+
+    def left_out(self, assignment: Sequence[int]) -> list[Block]:
+        """The blocks that an assignment leaves out."""
+        return [block for index, block in enumerate(self.blocks) if assignment[self.unknowns["block", index]]]
 
 
 def capacity(share: np.ndarray, size: int) -> np.ndarray:

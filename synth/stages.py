@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synth.analysis import infer
-from synth.graph import Graph, Node
+from synth.graph import Graph, Node, retied
 from synth.memory import alive
 from synth.op import PROBE_BATCH
 from synth.region import Region
@@ -56,9 +56,18 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
 
 
 def _stage(graph: Graph, source: str, target: str) -> Stage:
+    return Stage(source, target, between(graph, source, target), rank_between(graph, source, target))
+
+
+def rank_between(graph: Graph, source: str, target: str) -> int:
+    """The rank bound from one cut to another, or from an input to an output, for one example."""
+    inputs = [item.name for item in graph.inputs]
+    if source in inputs and target in graph.outputs:
+        return rank(graph, inputs.index(source), graph.outputs.index(target))
     nodes = between(graph, source, target)
-    piece = Region(graph, frozenset(node.name for node in nodes)).subgraph()
-    return Stage(source, target, nodes, rank(piece, 0, 0))
+    if not nodes:
+        return positions(graph.values[source].shape) * graph.values[source].channels
+    return rank(Region(graph, frozenset(node.name for node in nodes)).subgraph(), 0, 0)
 
 
 def rank(graph: Graph, input: int, output: int) -> int:
@@ -70,7 +79,7 @@ def rank(graph: Graph, input: int, output: int) -> int:
 def between(graph: Graph, source: str, target: str) -> tuple[Node, ...]:
     """The nodes after one cut up to another."""
     place = {node.name: index for index, node in enumerate(graph.nodes)}
-    return graph.nodes[place.get(source, -1) + 1 : place[target] + 1]
+    return graph.nodes[place.get(source, -1) + 1 : place.get(target, -1) + 1]
 
 
 def narrowest(stage: Stage, elements: Callable[[str], float]) -> float:
@@ -93,8 +102,12 @@ class Block:
 
 
 def residual_blocks(graph: Graph, tied: Ties) -> tuple[Block, ...]:
-    """The pieces that add something to a value, or scale it, and are followed by what that value came from (an activation)."""
+    """The pieces that add something to a value, or scale it, and are followed by what that value came from (an activation).
+
+    None that shares weights with another node.
+    """
     points = cuts(graph)
+    sharing = {name for node in graph.nodes for tie in node.ties for name in (node.name, tie.owner)}
     found: list[Block] = []
     for index, (source, merged) in enumerate(itertools.pairwise(points)):
         node = graph.by_name[merged]
@@ -108,20 +121,26 @@ def residual_blocks(graph: Graph, tied: Ties) -> tuple[Block, ...]:
             plain = graph.values[after.name] == graph.values[source] and not after.op.weights(*graph.input_values(after))
             target = after.name if plain else target
         names = frozenset(node.name for node in between(graph, source, target))
-        if not found or found[-1].names.isdisjoint(names):
+        if names.isdisjoint(sharing) and (not found or found[-1].names.isdisjoint(names)):
             found.append(Block(source, target, names))
     return tuple(found)
 
 
 def without(graph: Graph, blocks: Sequence[Block]) -> Graph:
     """The graph with blocks left out."""
+    instead = stand_ins(blocks)
+    gone = frozenset().union(*(block.names for block in blocks))
+    kept = [node for node in graph.nodes if node.name not in gone]
+    nodes = retied([replace(node, inputs=tuple(_last(instead, name) for name in node.inputs)) for node in kept])
+    return Graph(graph.inputs, nodes, tuple(_last(instead, name) for name in graph.outputs)).pruned()
+
+
+def stand_ins(blocks: Sequence[Block]) -> dict[str, str]:
+    """What takes the place of each value that is no more once blocks are left out."""
     instead: dict[str, str] = {}
     for block in blocks:
         instead[block.target] = instead.get(block.source, block.source)
-    gone = frozenset().union(*(block.names for block in blocks))
-    kept = [node for node in graph.nodes if node.name not in gone]
-    nodes = tuple(Node(node.name, node.op, tuple(_last(instead, name) for name in node.inputs)) for node in kept)
-    return Graph(graph.inputs, nodes, tuple(_last(instead, name) for name in graph.outputs)).pruned()
+    return instead
 
 
 def _last(instead: Mapping[str, str], name: str) -> str:

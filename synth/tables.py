@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from properties import PROPERTIES
-from synth.effect import params, summary
+from synth.effect import summary
 from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value
 from synth.ties import Channels, with_channels, with_sizes
 
@@ -49,6 +49,8 @@ class Place:
     inputs: tuple[Channels, ...]
     fields: tuple[tuple[str, int], ...]
     present: tuple[int, ...]
+    shared: frozenset[str] = frozenset()
+    """The op's arrays that another node owns, which are not counted here."""
 
     def at(self, sizes: Sequence[int]) -> tuple[Op, tuple[Value, ...]]:
         """The op and the types that it reads at these sizes."""
@@ -126,7 +128,7 @@ def _fitted(place: Place) -> tuple[tuple[float, float], ...] | None:
     try:
         free = _is_free(place)
         at = [place.at([p * s for p, s in zip(place.present, row, strict=True)]) for row in scales]
-        costs = np.array([(params(op, values), 0 if free else _macs(op, values)) for op, values in at], dtype=float)
+        costs = np.array([(_params(place, op, values), 0 if free else _macs(op, values)) for op, values in at], dtype=float)
     except ShapeMismatch:
         return None
     monomials = _monomials(slots)
@@ -141,7 +143,11 @@ def _fitted(place: Place) -> tuple[tuple[float, float], ...] | None:
 
 def _count(place: Place, sizes: Sequence[int]) -> tuple[int, int]:
     op, values = place.at(sizes)
-    return params(op, values), _macs(op, values)
+    return _params(place, op, values), _macs(op, values)
+
+
+def _params(place: Place, op: Op, values: tuple[Value, ...]) -> int:
+    return sum(math.prod(weight.shape) for name, weight in op.weights(*values).items() if name not in place.shared)
 
 
 def _macs(op: Op, values: tuple[Value, ...]) -> int:

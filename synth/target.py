@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from properties import DepthRequirement, Inference, MixingRequirement, Requireme
 from synth.analysis import infer, macs
 from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.graph import Graph
+from synth.intent import LEVELS, from_table, wishes
+from synth.memory import peak_bytes
 from synth.op import Value
 from synth.region import Region
 from synth.requirements import RankRequirement, ReceptiveFieldRequirement
 
 FEW_PARAMS = 32
 """A piece that may have fewer parameters than this may also have none."""
-
-LEVELS = ("none", "one", "many", "all")
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,24 @@ class Mutation:
     changes: tuple[Change, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Target:
-    """Requirements that a program must meet and a budget that it must keep."""
+    """Requirements that a program must meet and a budget that it must keep.
+
+    Also made from wishes, those of `asking`: `Target(mixing=at_least(matrix), depth=2, params=at_most(10_000))`. One that asks for
+    no shape gets that of the region it is used for.
+    """
 
     requirements: tuple[Requirement, ...]
-    budget: Budget = UNLIMITED
+    budget: Budget
+
+    def __init__(self, requirements: Sequence[Requirement] = (), budget: Budget = UNLIMITED, **asked: Any) -> None:
+        if asked:
+            further, limits = wishes(**asked)
+            requirements = (*requirements, *further)
+            budget = limits if limits != UNLIMITED else budget
+        object.__setattr__(self, "requirements", tuple(requirements))
+        object.__setattr__(self, "budget", budget)
 
     @staticmethod
     def of(subject: Graph | Region, budget: Budget = UNLIMITED) -> Target:
@@ -67,51 +79,56 @@ class Target:
         shape: Sequence[int | None],
         *,
         depth: int | None = None,
-        mixing: Sequence[Sequence[int]] | None = None,
+        mixing: MixingRequirement | Sequence[Sequence[int]] | None = None,
         receptive_field: int | Sequence[int] | None = None,
         rank: int | None = None,
         params: Interval = ANY,
         macs: Interval = ANY,
+        peak_bytes: Interval = ANY,
     ) -> Target:
         """A target from intent: the output's shape (None for the batch) and least depth, mixing, receptive field and rank bound.
 
+            Target.asking((None, 16, 16, 64), mixing=at_least(matrix), receptive_field=7, params=at_most(10_000))
+
         A receptive field given as one number is asked for on every axis between batch and features of an input of the same rank.
+        `peak_bytes` are bytes of values alive at once, for one example. Raises ValueError for what no program can have.
         """
-        asked: list[Requirement] = [ShapeRequirement(tuple(shape))]
-        if depth is not None:
-            asked.append(DepthRequirement(depth))
-        if mixing is not None:
-            asked.append(at_least(mixing))
-        if isinstance(receptive_field, int):
-            receptive_field = (0, *[receptive_field] * (len(shape) - 2), 0)
-        if receptive_field is not None:
-            asked.append(ReceptiveFieldRequirement(tuple(receptive_field)))
-        if rank is not None:
-            asked.append(RankRequirement(rank))
-        return Target(tuple(asked), Budget(params, macs))
+        return Target(
+            *wishes(
+                shape,
+                depth=depth,
+                mixing=mixing,
+                receptive_field=receptive_field,
+                rank=rank,
+                params=params,
+                macs=macs,
+                peak_bytes=peak_bytes,
+            )
+        )
 
     @staticmethod
-    def from_table(table: Mapping[str, Any]) -> Target:
-        """The target of a TOML table with the keys of `asking`; a size of 0 in `shape` is the batch, intervals are [low, high].
+    def from_table(table: Mapping[str, Any], shape: Sequence[int | None] | None = None) -> Target:
+        """The target of a TOML table with the keys of `asking` (see `synth.intent.from_table`); ValueError for any other key.
 
-        Raises ValueError for a key that is not known.
+        `shape` stands in where the table has none.
         """
-        known = ("shape", "depth", "mixing", "receptive_field", "rank", "params", "macs")
-        unknown = sorted(set(table) - set(known))
-        if unknown or "shape" not in table:
-            raise ValueError(f"a target wants shape and may have {', '.join(known[1:])}; got {', '.join(unknown or table)}")
-        rest: dict[str, Any] = {name: value for name, value in table.items() if name != "shape"}
-        rest |= {name: Interval(*table[name]) for name in ("params", "macs") if name in table}
-        return Target.asking([size or None for size in table["shape"]], **rest)
+        return Target(*from_table(table, shape))
+
+    def shaped(self, shape: Sequence[int | None]) -> Target:
+        """The same target, asking for this shape of the first output unless it asks for one already."""
+        if any(isinstance(each, ShapeRequirement) and each.output == 0 for each in self.requirements):
+            return self
+        return replace(self, requirements=(ShapeRequirement(tuple(shape)), *self.requirements))
 
     def distance(self, graph: Graph) -> float:
         """The mean distance of a graph to the requirements and the budget: in [0, 1], 0 only if all are met."""
-        return self.distance_of(infer(graph), graph.params, macs(graph))
+        memory = peak_bytes(graph) if self.budget.limits_memory else 0
+        return self.distance_of(infer(graph), graph.params, macs(graph), memory)
 
-    def distance_of(self, inference: Inference, params: int, macs: int) -> float:
-        """As `distance`, for a program of this inference and cost."""
+    def distance_of(self, inference: Inference, params: int, macs: int, peak_bytes: int = 0) -> float:
+        """As `distance`, for a program of this inference and cost; bytes need only be given where the budget limits them."""
         parts = [requirement.distance(inference) for requirement in self.requirements]
-        parts.append(self.budget.distance(params, macs))
+        parts.append(self.budget.distance(params, macs, peak_bytes))
         return sum(parts) / len(parts)
 
     def output(self, dtype: str = "float32", index: int = 0) -> Value | None:
@@ -198,9 +215,22 @@ def _requirement(data: Mapping[str, Any]) -> Requirement:
     return own[data["kind"]].from_json(data) if data.get("kind") in own else properties.requirement(data)
 
 
-def at_least(matrix: Sequence[Sequence[int]], input: int = 0, output: int = 0) -> MixingRequirement:
-    """The requirement of at least this mixing, rows input axes and columns output axes, 0 none to 3 all."""
-    return MixingRequirement.from_matrix(matrix, input, output)
+@overload
+def at_least(bound: float) -> Interval: ...
+
+
+@overload
+def at_least(bound: Sequence[Sequence[int]], input: int = 0, output: int = 0) -> MixingRequirement: ...
+
+
+def at_least(bound: float | Sequence[Sequence[int]], input: int = 0, output: int = 0) -> Interval | MixingRequirement:
+    """The numbers from `bound` on; of a matrix, the requirement of at least this mixing.
+
+    Rows of the matrix are input axes, columns output axes, levels 0 none to 3 all.
+    """
+    if isinstance(bound, int | float):
+        return Interval(bound)
+    return MixingRequirement.from_matrix(bound, input, output)
 
 
 def _deeper_or_shallower(requirement: DepthRequirement, rng: np.random.Generator, p: float, most: int) -> DepthRequirement:

@@ -94,6 +94,9 @@ class _Walk:
             self.channels[item.name] = _constant(item.value)
         for node in graph.nodes:
             self.channels[node.name] = self._node(node)
+        for node in graph.nodes:
+            for owner in dict.fromkeys(tie.owner for tie in node.ties):
+                self._share(node, graph.by_name[owner])
         for name in graph.outputs:
             self._fix(self.channels[name])
 
@@ -166,6 +169,21 @@ class _Walk:
 
     def _size(self, width: int) -> int:
         return self.unknowns[self.find(width)].size
+
+    def _share(self, node: Node, owner: Node) -> None:
+        """Nodes that share arrays are of one size."""
+        ends, others = ([self.channels[name] for name in each.inputs] + self._own(each) for each in (node, owner))
+        alike = type(node.op) is type(owner.op) and self.graph.input_values(node) == self.graph.input_values(owner)
+        for one, other in zip(ends, others, strict=True) if alike else ():
+            if one.width is None or other.width is None or not self._unite([one, other]):
+                alike = False
+        if not alike:
+            for channels in (*ends, *others):
+                self._fix(channels)
+
+    def _own(self, node: Node) -> list[Channels]:
+        numbers = [number for number, each in enumerate(self.unknowns) for setter in each.setters if setter[0] == node.name]
+        return [Channels(Fraction(1), number) for number in numbers if self.find(number) == number]
 
     def _unite(self, parts: Sequence[Channels]) -> bool:
         """Makes channels equal; False where they are multiples of one another that no single width stands for."""

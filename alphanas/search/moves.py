@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alphanas.search import resizing
 from alphanas.search.proposal import Answer, Failure, New
 from alphanas.search.widths import WidthGroup, scaled, width_groups
 from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice, synthesize
@@ -111,7 +112,12 @@ def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
     return Attempt(_names(region), (Change("parameters", str(graph.params), str(child.params)),), New(child))
 
 
-MOVES: Mapping[str, Move] = {"region": replace_region, "width": change_widths, "drop": drop_piece}
+def resize_all(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Sizes all widths, and residual blocks, at once for a smaller budget (see `alphanas.search.resizing`)."""
+    return Attempt(*resizing.resized(graph, rng, options.time_limit))
+
+
+MOVES: Mapping[str, Move] = {"region": replace_region, "width": change_widths, "drop": drop_piece, "resize": resize_all}
 
 
 def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.Generator, options: Options) -> Answer:

@@ -1,0 +1,54 @@
+"""A move: all widths of a network, and if there are any its residual blocks, sized at once for a budget drawn below the present."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from alphanas.search.proposal import Answer, Failure, New
+from alphanas.search.widths import width_groups
+from synth import Budget, Found, GaveUp, Graph, Infeasible, Interval, macs, resize
+from synth.target import Change
+
+TOLERANCE = 0.01
+"""The gap at which a mutation is good enough."""
+
+BUDGETS = (0.3, 0.9)
+
+
+def resized(graph: Graph, rng: np.random.Generator, time_limit: float) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
+    """(nodes whose sizes were free, what changed, the graph or the reason that there is none).
+
+    The share of the parameters or of the MACs that may stay is drawn log-uniformly, as are the multiple of the widths, and whether
+    stages keep their rank bound and blocks may be left out.
+    """
+    names = tuple(name for group in width_groups(graph) for name in group.nodes)
+    if not names:
+        return (), (), Failure("nothing_to_change", "every width is tied to the inputs or outputs")
+    low, high = BUDGETS
+    share = math.exp(rng.uniform(math.log(low), math.log(high)))
+    work = macs(graph)
+    of_params = bool(rng.random() < 0.5)
+    limit = Interval(0, max(1, math.floor(share * (graph.params if of_params else work))))
+    budget = Budget(params=limit) if of_params else Budget(macs=limit)
+    found = resize(
+        graph,
+        budget,
+        multiple=int(rng.choice([2, 4, 8])),
+        keep_rank=float(rng.choice([0.0, 0.5, 1.0])),
+        free=("widths", "depths") if rng.random() < 0.5 else ("widths",),
+        tolerance=TOLERANCE,
+        time_limit=time_limit,
+    )
+    match found:
+        case Found(graph=child):
+            changes = (
+                Change("parameters", str(graph.params), str(child.params)),
+                Change("MACs", str(work), str(found.proofs[0].macs)),
+            )
+            return names, changes, New(child)
+        case Infeasible():
+            return names, (), Failure("infeasible", str(found))
+        case GaveUp():
+            return names, (), Failure("gave_up", str(found))
