@@ -16,7 +16,7 @@ import numpy as np
 
 from properties import Mixing
 from synth.effect import summary
-from synth.graph import Graph, Node, digest, op_to_json
+from synth.graph import Graph, Node, digest, meaning
 from synth.op import ModalOp, Op, ShapeMismatch, Value, output_value
 
 _SCALES = (1e-3, 1.0, 1e3)
@@ -45,7 +45,7 @@ def canonical(graph: Graph) -> Graph:
             continue
         stands[node.name] = node.name
         kept[node.name] = Node(node.name, op, reads)
-        keys[node.name] = digest([op_to_json(op), *(keys[name] for name in reads)])
+        keys[node.name] = digest([meaning(op), *(keys[name] for name in reads)])
         if is_plain(op, values):
             plain[op, reads] = node.name
         if op.nonnegative or (op.keeps_nonnegative and nonnegative.issuperset(reads)):

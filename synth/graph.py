@@ -216,7 +216,7 @@ class Graph:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of the program up to the names of its nodes, their order, and the order of commuting operands.
+        """SHA-256 of the program up to the names of its nodes, their order, the order of commuting operands, and initial weights.
 
         Unequal programs have unequal hashes; equal ones differ only where commuting operands are equal as trees but share
         nodes in different ways.
@@ -224,7 +224,7 @@ class Graph:
         keys = {item.name: digest(["input", index, *item.shape, item.dtype]) for index, item in enumerate(self.inputs)}
         for node in self.nodes:
             below = [keys[name] for name in node.inputs]
-            keys[node.name] = digest([op_to_json(node.op), sorted(below) if node.op.commutative else below])
+            keys[node.name] = digest([meaning(node.op), sorted(below) if node.op.commutative else below])
         numbers: dict[str, int] = {}
         rows: list[Any] = []
 
@@ -365,6 +365,12 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 def _node_from_json(data: Mapping[str, Any], vocabulary: Vocabulary) -> Node:
     ties = tuple(Tie(*tie) for tie in data.get("ties", ()))
     return Node(data["name"], op_from_json(data["op"], vocabulary), tuple(data["inputs"]), ties)
+
+
+def meaning(op: Op) -> dict[str, Any]:
+    """An op as its kind and the attributes that decide what it computes on given weights."""
+    said = {field.name for field in dataclasses.fields(op) if field.metadata.get("start")}
+    return {name: value for name, value in op_to_json(op).items() if name not in said}
 
 
 def op_to_json(op: Op) -> dict[str, Any]:

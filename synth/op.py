@@ -78,6 +78,11 @@ def choice(default: Any, among: Sequence[Any]) -> Any:
     return dataclasses.field(default=default, metadata={"choices": tuple(among)})
 
 
+def start(default: Any) -> Any:
+    """A field that says how weights start: no part of what a program computes, and so none of its hash."""
+    return dataclasses.field(default=default, metadata={"start": True})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Op(ABC):
     """A function of one or more arrays, the first axis of each being the batch, the last one the features."""

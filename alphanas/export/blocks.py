@@ -102,6 +102,8 @@ def _adopted(graph: Graph) -> dict[str, Path]:
     """Where each node stands, with nodes of an outer level that lie between nodes of an inner one taken into it."""
     placed = {node.name: tuple(_identifier(part) for part in node.name.split(".")) for node in graph.nodes}
     prefixes = {path[:end] for path in placed.values() for end in range(1, len(path))}
+    # A node may have the name of a block: `tokens` beside `tokens.norm`.
+    placed = {name: (*path[:-1], f"{path[-1]}_") if path in prefixes else path for name, path in placed.items()}
     for prefix in sorted(prefixes, key=lambda path: (len(path), path)):
         members = _members(placed, prefix)
         between = _between(graph, members) - members

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from synth.op import ModalOp, Op, Value, Weight, choice
+from synth.op import ModalOp, Op, Value, Weight, choice, start
 
 
 @jax.jit
@@ -126,7 +126,7 @@ class Scale(Op):
 
     taste = 0.05
 
-    initial: float = 1.0
+    initial: float = start(1.0)
 
     def weights(self, *inputs: Value) -> dict[str, Weight]:
         return {"scale": Weight((inputs[0].channels,), "ones", gain=self.initial)}

@@ -14,7 +14,7 @@ import pytest
 
 from synth import Builder, Graph, GraphError, Input, Node, Region, ShapeMismatch, Tie, Value, chain, regions, splice
 from synth.graph import FORMAT
-from synth.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, Relu
+from synth.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, Relu, Scale
 from tests.strategies import random_graph, renamed
 
 SEEDS = range(25)
@@ -48,6 +48,12 @@ def test_the_hash_ignores_names_order_and_commuting_operands(seed: int) -> None:
 def test_different_programs_have_different_hashes() -> None:
     graphs = [random_graph(np.random.default_rng(seed), nodes=6) for seed in range(150)]
     assert len({graph.hash for graph in graphs}) == len({str(json.loads(graph.to_json())) for graph in graphs})
+
+
+def test_how_weights_start_is_no_part_of_the_program() -> None:
+    small, plain = (chain(Value((None, 4)), [Scale(initial=initial)]) for initial in (1e-6, 1.0))
+    assert small.hash == plain.hash
+    assert small != plain and Graph.from_json(small.to_json()) == small
 
 
 def test_a_shared_node_is_not_two_equal_nodes() -> None:

@@ -162,6 +162,14 @@ def test_an_edited_block_stays_one_block(tmp_path):
     assert export(edited, trained_variables(edited), "flax", tmp_path).max_error < 1e-5
 
 
+def test_a_node_may_have_the_name_of_a_block():
+    nodes = [Node("a", Gelu(), ("x",)), Node("a.first", Gelu(), ("a",)), Node("a.second", Gelu(), ("a.first",))]
+    graph = Graph((Input("x", (None, 4)),), tuple(nodes), ("a.second",))
+    tidied, _ = tidy(graph, {"params": {}, "state": {}})
+    assert tidied.hash == graph.hash
+    assert {"a.first", "a.second"} < set(tidied.by_name)
+
+
 def test_an_unknown_format_names_the_nearest(tmp_path):
     graph = chain(Value((None, 4)), [Dense(features=2)])
     with pytest.raises(UserError, match="flax"):
