@@ -20,7 +20,7 @@ from synth.problem import macs_of, params_of
 from synth.product import Path, Product, draw, empty, singles, trimmed
 from synth.proving import Clock
 
-GRACE = 2.0
+GRACE = 10.0
 """Seconds that the making of a space may take beyond the limit: what was made is remembered, so that the next one is in time."""
 
 Tables = tuple[np.ndarray, ...]

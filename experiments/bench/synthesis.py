@@ -1,22 +1,71 @@
-"""Synthesis: success, time and cost of the procedures on fixed targets. Prints JSON: `python -m experiments.bench.synthesis`.
+"""Synthesis: success, optimality, time, cost and memory. Prints JSON: `python -m experiments.bench.synthesis [SECTION …]`.
 
-Targets (a) to (e) are those on which the ancestor was measured. Every result is proven by interpreting its whole jaxpr; times are
-medians over draws in one process, `cold` is the first call for a target, which traces the ops and builds the space.
+Targets (a) to (e) are those on which the ancestor was measured. Every result is proven by interpreting its program; times are wall
+times in milliseconds, medians over draws in one process unless said otherwise. `cold` is a fresh process in which JAX is imported,
+with nothing on disk (`traced`) and with what an earlier process left there (`recalled`).
+
+procedures  exact against progressive and enumerative on each target: success, time, cost, and the ratios
+exact       op kinds and whole results once the space is warm, in a block alone and inside a network
+cold        the first space of a process
+proposals   the search's region move on networks of the zoo: found, infeasible or given up, and times
+complete    random satisfiable targets from hidden programs, all to be met; impossible ones, all to be infeasible
+optimal     the least cost against brute force
+memory      the space of the whole vocabulary at length 12
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import platform
+import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
-from synth import Budget, Found, Interval, Op, Problem, Value, chain, synthesize, widths_up_to
+import alphanas
+from alphanas.search.moves import Options, replace_region
+from alphanas.search.proposal import New
+from experiments.bench.hidden import hidden_targets, impossible_targets, small_targets
+from synth import (
+    Budget,
+    Found,
+    Graph,
+    Infeasible,
+    Interval,
+    Op,
+    Problem,
+    Target,
+    Value,
+    chain,
+    macs,
+    span,
+    synthesize,
+    verify,
+    widths_up_to,
+)
 from synth.exact import solution_space
-from synth.ops import AvgPool, BatchNorm, Conv, Relu
+from synth.ops import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Gelu,
+    LayerNorm,
+    MultiHeadAttention,
+    Relu,
+    Silu,
+)
 from synth.product import Product
 
 DRAWS = 20
@@ -36,67 +85,252 @@ TARGETS: dict[str, tuple[Value, Sequence[Op]]] = {
         Value((None, 16, 16, 256)),
         [*_unit(64, 1), *_unit(64), Conv(features=256, kernel=1), BatchNorm()],
     ),
+    "f vit": (
+        Value((None, 64, 96)),
+        [LayerNorm(), MultiHeadAttention(heads=4), LayerNorm(), Dense(features=192), Gelu(), Dense(features=96)],
+    ),
+    "g mbconv": (
+        Value((None, 16, 16, 32)),
+        [Conv(features=64, kernel=1), BatchNorm(), Silu(), DepthwiseConv(), BatchNorm(), Silu(), Conv(features=32, kernel=1)],
+    ),
+    "h gated mlp": (Value((None, 64, 96)), [LayerNorm(), Dense(features=192), Gelu(), Conv(features=192), Dense(features=96)]),
 }
 
 
-def main(draws: int = DRAWS, only: str = "") -> None:
-    """Measures every procedure on every target and prints the table."""
-    rows = [_row(name, *target, method, draws) for name, target in TARGETS.items() if only in name for method in METHODS]
-    print(json.dumps({"draws": draws, "rows": rows}, indent=1))
+def procedures(draws: int) -> dict[str, Any]:
+    """Every procedure on every target, and how many times the others take and cost what exact does."""
+    table = {}
+    for name, (value, ops) in TARGETS.items():
+        problem = Problem.of(chain(value, ops))
+        rows = {method: _row(problem, method, draws) for method in METHODS}
+        cheapest = synthesize(problem)
+        least = cheapest.proofs[0].params if isinstance(cheapest, Found) else None
+        table[name] = {
+            "least_params": least,
+            **rows,
+            "ratios": {other: _ratios(rows[other], rows["exact"]) for other in METHODS[1:]},
+        }
+    return table
 
 
-def _row(name: str, value: Value, ops: Sequence[Op], method: str, draws: int) -> dict[str, Any]:
-    graph = chain(value, ops)
-    problem = Problem.of(graph)
+def _row(problem: Problem, method: str, draws: int) -> dict[str, Any]:
     # Enumeration takes as long as it is given on long targets, and its order does not depend on the draw.
     draws, limit = (2, 10.0) if method == "enumerative" else (draws, 20.0)
-    times, costs, found = [], [], 0
-    for seed in range(draws + 1):
-        started = time.perf_counter()
-        result = synthesize(problem, method, rng=np.random.default_rng(seed), time_limit=limit)
-        times.append(1000 * (time.perf_counter() - started))
+    synthesize(problem, method, rng=np.random.default_rng(draws), time_limit=limit)
+    times, costs = [], []
+    for seed in range(draws):
+        result, took = _timed(lambda seed=seed: synthesize(problem, method, rng=np.random.default_rng(seed), time_limit=limit))
+        times.append(took)
         if isinstance(result, Found):
-            found += 1
             costs.append(result.proofs[0].params)
-    row = {
-        "target": name,
-        "method": method,
-        "found": found,
-        "attempts": draws + 1,
-        "cold_ms": times[0],
-        "median_ms": float(np.median(times[1:])),
-        "p99_ms": float(np.percentile(times[1:], 99)),
-        "median_params": float(np.median(costs)) if costs else None,
+    row = {"success": len(costs) / draws, "attempts": draws, "median_ms": _median(times), "p99_ms": float(np.percentile(times, 99))}
+    return row | {"median_params": _median(costs) if costs else None}
+
+
+def _ratios(other: dict[str, Any], exact: dict[str, Any]) -> dict[str, float | None]:
+    """The other procedure's figures beside those of exact."""
+    cost = other["median_params"]
+    return {
+        "success_exact_to_other": exact["success"] / other["success"] if other["success"] else None,
+        "time_other_to_exact": other["median_ms"] / exact["median_ms"],
+        "params_other_to_exact": None if cost is None else cost / max(1, exact["median_params"]),
     }
-    return row | (_exact_figures(graph, problem, draws) if method == "exact" else {})
 
 
-def _exact_figures(graph: Any, problem: Problem, draws: int) -> dict[str, Any]:
-    """Op kinds alone once warm, and with sizes within a third of the parameters."""
+def exact(draws: int) -> dict[str, Any]:
+    """Op kinds alone, and whole results with sizes within a third of the parameters; the same region inside ResNet-18."""
+    table = {name: _exact(chain(value, ops), draws) for name, (value, ops) in TARGETS.items()}
+    network = alphanas.zoo.build("resnet18", input_shape=(32, 32, 3), num_classes=10)
+    nodes = [node.name for node in network.nodes]
+    start = next(index for index, node in enumerate(network.nodes) if isinstance(node.op, Conv) and index > 3)
+    region = span(network, nodes[start], nodes[start + 2])
+    inside, alone = _exact(region.subgraph(), draws, region=region), _exact(region.subgraph(), draws)
+    return table | {
+        "inside resnet18": inside | {"nodes": len(nodes)},
+        "the same alone": alone | {"nodes": 3},
+        "inside_to_alone": inside["sized_median_ms"] / alone["sized_median_ms"],
+    }
+
+
+def _exact(graph: Graph, draws: int, region: Any = None) -> dict[str, Any]:
+    problem = Problem.of(graph)
     space = solution_space(problem, prior=True)
     assert isinstance(space, Product)
     rng = np.random.default_rng(0)
-    lengths = [1.0] * (problem.max_length + 1)
-    kinds = [_timed(lambda: space.sample(rng, weighted=True, lengths=lengths)) for _ in range(50)]
-    target = problem.target.within(Budget(Interval(0, graph.params // 3)))
-    sized = Problem.of(graph, target, widths=widths_up_to(max(problem.sizes)))
-    whole = [_timed(lambda: synthesize(sized, rng=rng, time_limit=20)) for _ in range(draws)]
-    optimum = synthesize(problem)
+    lengths = [0.0, *(float(table[0] > 0) for table in space.counts(True)[1:])]
+    kinds = [_timed(lambda: space.sample(rng, weighted=True, lengths=lengths))[1] for _ in range(200)]
+    target = problem.target.within(Budget(Interval(0, max(1, graph.params // 3))))
+
+    def whole() -> Any:
+        asked = Problem.of(region if region is not None else graph, target, widths=widths_up_to(max(problem.sizes)))
+        return synthesize(asked, rng=rng, time_limit=20)
+
+    first = _timed(whole)[1]
+    results, times = zip(*(_timed(whole) for _ in range(5 * draws)), strict=True)
     return {
         "states": len(space.values),
         "edges": len(space.next),
-        "kinds_median_ms": float(np.median(kinds)),
-        "sized_median_ms": float(np.median(whole)),
-        "sized_p99_ms": float(np.percentile(whole, 99)),
-        "least_params": optimum.proofs[0].params if isinstance(optimum, Found) else None,
+        "programs": float(sum(table[0] for table in space.counts(False))),
+        "kinds_median_ms": _median(kinds),
+        "sized_first_ms": first,
+        "sized_median_ms": _median(times),
+        "sized_p99_ms": float(np.percentile(times, 99)),
+        "sized_found": sum(isinstance(result, Found) for result in results) / len(results),
     }
 
 
-def _timed(call: Any) -> float:
+def cold(draws: int) -> dict[str, Any]:
+    """The first space of a process, and the first whole result; with nothing on disk and with what an earlier process left."""
+    table = {}
+    for name in list(TARGETS)[:5]:
+        with tempfile.TemporaryDirectory() as folder:
+            runs = [_child("_cold_child", name, folder) for _ in range(4)]
+            table[name] = {"traced": runs[0], "recalled": {key: _median([run[key] for run in runs[1:]]) for key in runs[0]}}
+    return table
+
+
+def _cold_child(name: str) -> dict[str, float]:
+    jax.eval_shape(lambda x: x + 1, jax.ShapeDtypeStruct((3,), "float32"))
+    graph = chain(*TARGETS[name])
+    target, asked = _timed(lambda: Target.of(graph))
+    problem = Problem.of(graph, target)
+    space, took = _timed(lambda: solution_space(problem, prior=True))
+    assert isinstance(space, Product)
+    lengths = [0.0, *(float(table[0] > 0) for table in space.counts(True)[1:])]
+    _, drawn = _timed(lambda: space.sample(np.random.default_rng(0), weighted=True, lengths=lengths))
+    _, proven = _timed(lambda: synthesize(problem, rng=np.random.default_rng(0)))
+    return {"target_ms": asked, "kinds_ms": took + drawn, "proven_ms": proven}
+
+
+def proposals(draws: int) -> dict[str, Any]:
+    """The search's region move: how it ends, and how long it takes with what earlier ones left in the process."""
+    table = {}
+    for name, shape in (("resnet8", (8, 8, 1)), ("resnet18", (32, 32, 3))):
+        graph = alphanas.zoo.build(name, input_shape=shape, num_classes=10)
+        times, answers = [], []
+        for seed in range(5 * draws):
+            attempt, took = _timed(lambda seed=seed, graph=graph: replace_region(graph, np.random.default_rng(seed), Options()))
+            times.append(took)
+            answers.append("found" if isinstance(attempt.answer, New) else attempt.answer.cause)
+        share = {answer: count / len(answers) for answer, count in Counter(answers).items()}
+        later = times[len(times) // 2 :]
+        table[f"{name} {'x'.join(map(str, shape))}"] = {
+            "proposals": len(answers),
+            "share": share,
+            "median_ms": _median(times),
+            "p99_ms": float(np.percentile(times, 99)),
+            "second_half_median_ms": _median(later),
+            "second_half_p99_ms": float(np.percentile(later, 99)),
+        }
+    return table
+
+
+def complete(draws: int) -> dict[str, Any]:
+    """Targets made from hidden programs, and targets that cannot be met."""
+    met, times, families, missed = 0, [], Counter(), []
+    targets = list(hidden_targets(np.random.default_rng(7), 16 * draws))
+    for family, problem in targets:
+        result, took = _timed(lambda problem=problem: synthesize(problem, rng=np.random.default_rng(0)))
+        times.append(took)
+        good = isinstance(result, Found) and _is_met(problem, result.graph)
+        met += good
+        families[family] += good
+        missed += [] if good else [f"{family}: {problem.target}"]
+    impossible = list(impossible_targets(np.random.default_rng(8), 5 * draws))
+    shown = [(kind, synthesize(problem, rng=np.random.default_rng(0), time_limit=20)) for kind, problem in impossible]
+    kinds = Counter(kind for kind, result in shown if isinstance(result, Infeasible))
+    return {
+        "satisfiable": {"targets": len(targets), "met": met, "by_family": families, "missed": missed, "median_ms": _median(times)},
+        "impossible": {
+            "targets": len(impossible),
+            "infeasible": sum(kinds.values()),
+            "by_kind": kinds,
+            "median_core": _median([len(result.core) for _, result in shown if isinstance(result, Infeasible)]),
+        },
+    }
+
+
+def _is_met(problem: Problem, graph: Graph) -> bool:
+    """By tracing the whole program and interpreting its jaxpr."""
+    return problem.target.distance_of(verify(graph), graph.params, macs(graph)) == 0
+
+
+def optimal(draws: int) -> dict[str, Any]:
+    """The least parameters of exact synthesis and of brute force over all programs, lengths up to 4."""
+    agree, total = 0, 0
+    for problem, least in small_targets(np.random.default_rng(9), 3 * draws):
+        result = synthesize(problem)
+        agree += isinstance(result, Found) and result.proofs[0].params == least
+        total += 1
+    return {"targets": total, "equal_to_brute_force": agree}
+
+
+def memory(draws: int) -> dict[str, Any]:
+    """How much a process grows by the space of the whole vocabulary, programs of up to 12 ops."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {name: _child("_memory_child", name, folder) for name in ("c conv-bn-relu", "e bottleneck", "f vit")}
+
+
+def _memory_child(name: str) -> dict[str, float]:
+    problem = replace(Problem.of(chain(*TARGETS[name])), max_length=12)
+    synthesize(replace(problem, max_length=2), rng=np.random.default_rng(0), time_limit=0.1)
+    before = _resident()
+    space, took = _timed(lambda: solution_space(problem, prior=True))
+    assert isinstance(space, Product)
+    found = synthesize(problem, rng=np.random.default_rng(0))
+    return {
+        "build_ms": took,
+        "states": len(space.values),
+        "edges": len(space.next),
+        "programs": float(sum(table[0] for table in space.counts(False))),
+        "found": float(isinstance(found, Found)),
+        "grown_mb": _resident() - before,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _child(function: str, name: str, folder: str) -> dict[str, float]:
+    code = f"import json; from experiments.bench import synthesis; print(json.dumps(synthesis.{function}({name!r})))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "ALPHANAS_CACHE": folder}, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     started = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - started)
+    result = call()
+    return result, 1000 * (time.perf_counter() - started)
+
+
+def _median(numbers: Sequence[float]) -> float:
+    return float(np.median(numbers))
+
+
+SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
+    each.__name__: each for each in (procedures, exact, cold, proposals, complete, optimal, memory)
+}
+
+
+def main() -> None:
+    """Measures the sections that are asked for, or all, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all unless given")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="draws per figure, and the measure of how many targets")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.sections) - set(SECTIONS))
+    if unknown:
+        parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    conditions = {"jax": jax.__version__, "python": platform.python_version(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
+    found = {name: SECTIONS[name](arguments.draws) for name in arguments.sections or SECTIONS}
+    print(json.dumps({"conditions": conditions, "draws": arguments.draws, **found}, indent=1))
 
 
 if __name__ == "__main__":
-    main(only=sys.argv[1] if len(sys.argv) > 1 else "")
+    main()
