@@ -1,4 +1,4 @@
-"""Properties of graphs, composed from the summaries of their ops: analysing an edited graph costs the edit."""
+"""Properties of graphs, composed from the summaries of their ops, and of their whole programs; `edits` analyses edited graphs."""
 
 from __future__ import annotations
 
@@ -7,38 +7,47 @@ from dataclasses import replace
 from typing import Any
 
 import properties
-from properties import PROPERTIES, Capacity, Inference, RelationalProperty, Shape
+from properties import PROPERTIES, Capacity, Inference, Property, RelationalProperty
+from properties.idioms import with_idioms
+from synth.composition import alive, forwards, identities, steps_of, summaries_of, type_of
 from synth.effect import macs as op_macs
-from synth.effect import summary
 from synth.graph import Graph
-from synth.op import PROBE_BATCH, Value, avals_of
+from synth.op import PROBE_BATCH, avals_of
+from synth.tracing import linked
+
+__all__ = ["infer", "macs", "type_of", "verify"]
 
 
-def infer(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
+def infer(graph: Graph, asked: Sequence[Property] = PROPERTIES) -> Inference:
     """The properties of a graph at the probe's batch size, from its ops' summaries; relations compose and join along its edges.
 
+    Properties that are no relations are read off the whole program.
     Errs on the side that the properties err on, and is never tighter than interpreting the whole jaxpr allows. The capacity is that
     of one example: `params` are the trained parameters, `state` is what else the ops hold.
     """
-    reached = {item.name: _identities(index, item.value, asked) for index, item in enumerate(graph.inputs)}
-    capacities: list[Capacity] = []
-    unknown: set[str] = set()
-    for node in graph.nodes:
-        own = summary(node.op, graph.input_values(node), asked)
-        reached[node.name] = _follow(own, [reached[name] for name in node.inputs])
-        capacities.append(own.capacity)
-        unknown.update(own.unknown)
-    tables: dict[str, dict[tuple[int, int], Any]] = {each.name: {} for each in asked}
-    for o, output in enumerate(graph.outputs):
-        for name, by_input in reached[output].items():
-            tables[name].update({(i, o): relation for i, relation in by_input.items()})
-    inputs = tuple(type_of(item.value) for item in graph.inputs)
-    outputs = tuple(type_of(graph.values[name]) for name in graph.outputs)
-    total = replace(_total(graph, capacities).per_example(PROBE_BATCH), params=graph.params)
-    return Inference.of(inputs, outputs, tables, total, sorted(unknown))
+    composed = tuple(each for each in asked if isinstance(each, RelationalProperty))
+    summaries = summaries_of(graph, composed)
+    start = {item.name: identities(composed, item.value, k, len(graph.inputs)) for k, item in enumerate(graph.inputs)}
+    reached = forwards(graph, summaries, start)
+    tables: dict[str, Mapping[tuple[int, int], Any]] = {
+        each.name: {(i, o): row for o, name in enumerate(graph.outputs) for i, row in enumerate(reached[name][each.name])}
+        for each in composed
+    }
+    unknown = {name for own in summaries for name in own.unknown}
+    others = [each for each in asked if not isinstance(each, RelationalProperty)]
+    if others:
+        whole = linked(graph)
+        program = with_idioms(whole.program)
+        tables |= {each.name: each.table(program, whole.params + whole.state, unknown) for each in others}
+    inputs = {item.name: type_of(item.value) for item in graph.inputs}
+    outputs = [type_of(graph.values[name]) for name in graph.outputs]
+    memory = alive(steps_of(graph, summaries), {name: type_.bytes for name, type_ in inputs.items()}, graph.outputs)
+    peak = max((during for _, during in memory), default=sum(type_.bytes for type_ in inputs.values()))
+    capacity = replace(sum((own.capacity for own in summaries), Capacity()), peak_bytes=peak)
+    return Inference.of(tuple(inputs.values()), outputs, tables, capacity.per_example(PROBE_BATCH), sorted(unknown))
 
 
-def verify(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> Inference:
+def verify(graph: Graph, asked: Sequence[Property] = PROPERTIES) -> Inference:
     """The properties of a graph by interpreting the jaxpr of its whole `apply`: what every claim is checked against."""
     weights = {node.name: avals_of(graph.owned(node)["params"]) for node in graph.nodes}
     state = {node.name: avals_of(graph.owned(node)["state"]) for node in graph.nodes}
@@ -52,49 +61,3 @@ def verify(graph: Graph, asked: tuple[RelationalProperty, ...] = PROPERTIES) -> 
 def macs(graph: Graph) -> int:
     """Multiply-adds of a graph for one example."""
     return sum(op_macs(node.op, graph.input_values(node)) for node in graph.nodes)
-
-
-def _total(graph: Graph, capacities: Sequence[Capacity]) -> Capacity:
-    """The capacity of a graph from those of its nodes: work adds up, a node's memory comes on top of what waits outside of it."""
-    last: dict[str, int] = {}
-    for step, node in enumerate(graph.nodes):
-        last |= dict.fromkeys((*node.inputs, node.name), step)
-    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
-    bytes_of = {name: type_of(value).bytes for name, value in graph.values.items()}
-    alive = sum(bytes_of[item.name] for item in graph.inputs)
-    peak, total = alive, Capacity()
-    for step, (node, own) in enumerate(zip(graph.nodes, capacities, strict=True)):
-        reads = set(node.inputs)
-        peak = max(peak, alive - sum(bytes_of[name] for name in reads) + own.peak_bytes)
-        alive += bytes_of[node.name] - sum(bytes_of[name] for name in {*reads, node.name} if last[name] == step)
-        total = total + own
-    return replace(total, peak_bytes=peak)
-
-
-def _identities(index: int, value: Value, asked: tuple[RelationalProperty, ...]) -> dict[str, dict[int, Any]]:
-    shape = type_of(value)
-    return {each.name: {index: each.identity(shape)} for each in asked}
-
-
-def _follow(own: Inference, operands: list[dict[str, dict[int, Any]]]) -> dict[str, dict[int, Any]]:
-    """For every property the relation of each graph input to a node's result."""
-    return {name: _follow_one(own, name, [operand[name] for operand in operands]) for name in operands[0]} if operands else {}
-
-
-def _follow_one(own: Inference, name: str, operands: list[Mapping[int, Any]]) -> dict[int, Any]:
-    result: dict[int, Any] = {}
-    for position, by_input in enumerate(operands):
-        step = own.relation(name, position, 0)
-        if step is None:
-            continue
-        for index, relation in by_input.items():
-            along = relation.then(step)
-            if along is not None:
-                result[index] = result[index].join(along) if index in result else along
-    return result
-
-
-def type_of(value: Value) -> Shape:
-    """The type of a value at the probe's batch size, as properties know it."""
-    aval = value.aval(PROBE_BATCH)
-    return Shape(tuple(aval.shape), value.dtype)

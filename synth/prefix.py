@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from properties import PROPERTIES, Capacity, Inference, RelationalProperty
+from properties import Capacity, Inference, RelationalProperty
 from synth import sizes
 from synth.analysis import macs, type_of
 from synth.effect import macs as op_macs
@@ -15,7 +15,7 @@ from synth.effect import params as op_params
 from synth.effect import summary
 from synth.graph import Graph, chain
 from synth.op import Op, Value
-from synth.problem import Problem
+from synth.problem import Problem, left_to_proof
 from synth.questions import shape_goal
 from synth.space import Alphabet
 
@@ -35,7 +35,7 @@ class Prefix:
     @staticmethod
     def empty(problem: Problem) -> Prefix:
         """The empty sequence on the problem's input."""
-        asked = tuple(dict.fromkeys((*PROPERTIES, *problem.properties)))
+        asked = problem.composed
         shape = type_of(problem.value)
         return Prefix(problem.value, asked, (), problem.value, tuple(each.identity(shape) for each in asked))
 
@@ -64,7 +64,7 @@ class Prefix:
     def distance(self, problem: Problem) -> float:
         """The sum of its distances to the requirements; and to the budget, unless the sizes are set afterwards."""
         found = self.inference
-        total = sum(requirement.distance(found) for requirement in problem.target.requirements)
+        total = sum(each.distance(found) for each in problem.target.requirements if not left_to_proof(each))
         return total if problem.widths else total + problem.target.budget.distance(self.params, self.macs)
 
     def finished(self, problem: Problem, rng: np.random.Generator) -> Graph | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from properties import RelationalProperty
+from properties import Property, RelationalProperty, Requirement, needed
 from synth.effect import macs, params, size_fields
 from synth.graph import Graph, GraphError
 from synth.op import Op, Value
@@ -23,9 +23,9 @@ class Problem:
 
     `sizes` are the channel counts that programs are made with. `widths`, if given, are the counts to which the sizes of a finished
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
-    `properties` are relational properties beyond the built-in ones that the target's requirements read. `cost` is what is least in
-    the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of latencies. `further` are
-    single ops of one input, beyond the vocabulary, that programs may use.
+    `properties` are what the target's requirements read, beyond what is always inferred and what they say themselves. `cost` is
+    what is least in the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of
+    latencies. `further` are single ops of one input, beyond the vocabulary, that programs may use.
     """
 
     value: Value
@@ -35,7 +35,7 @@ class Problem:
     widths: tuple[int, ...] = ()
     vocabulary: Vocabulary = field(default_factory=lambda: dict(OPS), compare=False)
     prior: bool = True
-    properties: tuple[RelationalProperty, ...] = ()
+    properties: tuple[Property, ...] = ()
     cost: str | Cost = "params"
     further: tuple[Op, ...] = ()
 
@@ -45,6 +45,16 @@ class Problem:
         if any(size < 1 for size in (*self.sizes, *self.widths)):
             raise ValueError("sizes and widths must be positive")
         cost_of(self)
+
+    @property
+    def asked(self) -> tuple[Property, ...]:
+        """What must be inferred of a program to tell whether it meets the target."""
+        return needed(self.target.requirements, *self.properties)
+
+    @property
+    def composed(self) -> tuple[RelationalProperty, ...]:
+        """Those among them that a sequence's ops compose to."""
+        return tuple(each for each in self.asked if isinstance(each, RelationalProperty))
 
     @staticmethod
     def of(subject: Graph | Region, target: Target | None = None, *, longer: int = 2, **options: object) -> Problem:
@@ -63,6 +73,11 @@ class Problem:
             sizes=tuple(sorted(_counts(graph))),
         )
         return replace(problem, **options)  # type: ignore[arg-type]
+
+
+def left_to_proof(requirement: Requirement) -> bool:
+    """Whether a requirement is about more than relations, so that it can be asked of finished programs only."""
+    return not all(isinstance(each, RelationalProperty) for each in needed([requirement]))
 
 
 def params_of(op: Op, value: Value) -> float:

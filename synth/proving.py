@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from properties import PROPERTIES
 from synth.analysis import macs
 from synth.graph import Graph
 from synth.memory import peak_bytes
-from synth.problem import Problem
+from synth.problem import Problem, left_to_proof
 from synth.result import Found, GaveUp, Infeasible, Proof, Result
+from synth.target import describe
 from synth.tracing import interpret
 
 PATIENCE = 40
@@ -43,7 +43,7 @@ class Clock:
 
 def prove(problem: Problem, graph: Graph) -> Proof:
     """What interpreting the program's whole jaxpr says about it."""
-    found = interpret(graph, tuple(dict.fromkeys((*PROPERTIES, *problem.properties))))
+    found = interpret(graph, problem.asked)
     params, work, memory = graph.params, macs(graph), peak_bytes(graph)
     return Proof(found, problem.target.distance_of(found, params, work, memory), params, work, memory)
 
@@ -60,16 +60,22 @@ def answer(
     """The first `count` distinct candidates that are proven to meet the target; `otherwise` says why if there are none."""
     graphs: dict[str, Graph] = {}
     proofs: list[Proof] = []
-    repeated = 0
+    repeated = refused = 0
     for graph in candidates:
         repeated = repeated + 1 if graph.hash in graphs else 0
-        if graph.hash not in graphs and (proof := prove(problem, graph)).distance == 0:
-            graphs[graph.hash] = graph
-            proofs.append(proof)
+        if graph.hash not in graphs:
+            proof = prove(problem, graph)
+            refused += proof.distance > 0
+            if proof.distance == 0:
+                graphs[graph.hash] = graph
+                proofs.append(proof)
         if len(graphs) == count or repeated > PATIENCE or clock.is_up:
             break
     if graphs:
         return Found(tuple(graphs.values()), tuple(proofs), clock.seconds, optimal=optimal)
+    unproven = [describe(each) for each in problem.target.requirements if left_to_proof(each)]
+    if unproven and refused:
+        return GaveUp(f"none of {refused} programs that meet the rest of the target has {' and '.join(unproven)}", clock.seconds)
     if clock.is_up:
         return GaveUp(f"the time was up before a program was found within {problem.target.budget}", clock.seconds)
     return otherwise()

@@ -22,7 +22,7 @@ from properties import (
 )
 from synth.analysis import type_of
 from synth.op import Value
-from synth.problem import Problem
+from synth.problem import Problem, left_to_proof
 from synth.requirements import RankRequirement, ReceptiveFieldRequirement
 from synth.result import Infeasible
 from synth.space import Joint, Question
@@ -71,12 +71,14 @@ def _of(requirement: Requirement, problem: Problem, goal: Value) -> Iterator[Que
                 if least > 0:
                     label = f"a receptive field of at least {least} on axis {axis}"
                     yield Question((MIXING,), axis, _row_start(axis), _row_sees(least), ("sees", least), label)
+        case _ if left_to_proof(requirement):
+            return
         case _:
             yield _whole(requirement, problem, goal)
 
 
 def _whole(requirement: Requirement, problem: Problem, goal: Value) -> Question:
-    reads = tuple(dict.fromkeys((*PROPERTIES, *problem.properties)))
+    reads = problem.composed
     source, result = type_of(problem.value), type_of(goal)
 
     def start(value: Value) -> Joint:

@@ -9,7 +9,16 @@ from typing import Any, overload
 import numpy as np
 
 import properties
-from properties import DepthRequirement, Inference, MixingRequirement, Requirement, ShapeRequirement
+from properties import (
+    PROPERTIES,
+    DepthRequirement,
+    Inference,
+    MixingRequirement,
+    Property,
+    Requirement,
+    ShapeRequirement,
+    needed,
+)
 from synth.analysis import infer, macs
 from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.graph import Graph
@@ -63,15 +72,19 @@ class Target:
         object.__setattr__(self, "budget", budget)
 
     @staticmethod
-    def of(subject: Graph | Region, budget: Budget = UNLIMITED) -> Target:
-        """What a graph or region has: the shapes of its outputs, and depth and mixing from every input to every output."""
+    def of(subject: Graph | Region, budget: Budget = UNLIMITED, *, properties: Sequence[Property] = ()) -> Target:
+        """What a graph or region has: the shapes of its outputs, depth and mixing from every input to every output, and more.
+
+        What else is read are the demands of `properties`.
+        """
         graph = subject.subgraph() if isinstance(subject, Region) else subject
-        found = infer(graph)
+        found = infer(graph, tuple(dict.fromkeys((*PROPERTIES, *properties))))
         asked: list[Requirement] = [ShapeRequirement(graph.values[name].shape, o) for o, name in enumerate(graph.outputs)]
         for i in range(len(graph.inputs)):
             for o in range(len(graph.outputs)):
                 if found.relation("mixing", i, o) is not None:
                     asked += [DepthRequirement.of(found, i, o), MixingRequirement.of(found, i, o)]
+                    asked += [one for each in properties if each.demands for one in each.demands(found, i, o)]
         return Target(tuple(asked), budget)
 
     @staticmethod
@@ -123,7 +136,7 @@ class Target:
     def distance(self, graph: Graph) -> float:
         """The mean distance of a graph to the requirements and the budget: in [0, 1], 0 only if all are met."""
         memory = peak_bytes(graph) if self.budget.limits_memory else 0
-        return self.distance_of(infer(graph), graph.params, macs(graph), memory)
+        return self.distance_of(infer(graph, needed(self.requirements)), graph.params, macs(graph), memory)
 
     def distance_of(self, inference: Inference, params: int, macs: int, peak_bytes: int = 0) -> float:
         """As `distance`, for a program of this inference and cost; bytes need only be given where the budget limits them."""
@@ -151,11 +164,13 @@ class Target:
         depth_p: float = 0.5,
         depth_delta: int = 2,
         mixing_p: float = 0.5,
+        further_p: float | None = None,
     ) -> Mutation:
         """A target near this one: depth up or down, mixing relaxed, shape kept, the parameter budget scaled.
 
         Depth moves by as many steps as a coin of `depth_p` allows, up to `depth_delta`, in either direction (as in αNAS). With
-        `mixing_p` a mixing requirement has one to all of its entries relaxed. `params` is what the piece to be replaced has: the
+        `mixing_p` a mixing requirement has one to all of its entries relaxed; with `further_p` (`mixing_p` unless given) any other
+        kind of requirement is relaxed. `params` is what the piece to be replaced has: the
         new budget lies between the lowest `params_ratio` of it and a ratio drawn log-uniformly from that range.
         """
         changes: list[Change] = []
@@ -167,7 +182,8 @@ class Target:
             elif isinstance(requirement, MixingRequirement):
                 mutated = _relaxed(requirement, rng) if rng.random() < mixing_p else requirement
             elif not isinstance(requirement, ShapeRequirement):
-                mutated = requirement.relax(rng) if rng.random() < mixing_p else requirement
+                further = mixing_p if further_p is None else further_p
+                mutated = requirement.relax(rng) if rng.random() < further else requirement
             asked.append(mutated)
             if mutated != requirement:
                 changes.append(Change(kind_of(requirement), describe(requirement), describe(mutated)))

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from properties import PROPERTIES, Inference, RelationalProperty, jaxpr
+from properties import PROPERTIES, Inference, Property, jaxpr
 from properties.idioms import with_idioms
 from properties.inference import analyze_program
 from properties.jaxpr import Program
@@ -91,7 +91,7 @@ def traced(op: Op, inputs: Inputs) -> Traced:
     return found
 
 
-def infer_op(op: Op, inputs: Inputs, asked: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
+def infer_op(op: Op, inputs: Inputs, asked: Sequence[Property] = PROPERTIES) -> Inference:
     """The properties of one op, by interpreting its program; ShapeMismatch if the inputs do not fit."""
     found = traced(op, inputs)
     return analyze_program(with_idioms(found.program), params=found.params, state=found.state, properties=asked)
@@ -114,7 +114,7 @@ def linked(graph: Graph) -> Traced:
     return Traced(program, sum(map(len, params)), sum(map(len, states)))
 
 
-def interpret(graph: Graph, asked: Sequence[RelationalProperty] = PROPERTIES) -> Inference:
+def interpret(graph: Graph, asked: Sequence[Property] = PROPERTIES) -> Inference:
     """The properties of a graph by interpreting its whole program, put together from the programs of its ops.
 
     The same as `synth.verify`, which traces the graph.

@@ -4,6 +4,10 @@
 mixing matrix; medians over repeats with the quartiles, in wall time and in `cpu`, the processor time that other programs do not
 stretch.
 `first` is the same when nothing is memoised yet, `trace` JAX's own tracing. All models and sizes are measured side by side.
+
+`edits` is the re-analysis of a graph of the zoo after one edit, with the summaries of its ops memoised: a convolution near the
+first, the middle and the last of its nodes becomes one of another kernel with an activation after it. `whole` infers the new graph.
+`memory` is what the analysis of a traced model allocates in Python at most, in MiB, which must not grow with the sizes of tensors.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ import json
 import platform
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -21,9 +27,13 @@ import jax
 import jax.numpy as jnp
 
 import properties
+from alphanas.models import zoo
 from properties.idioms import with_idioms
 from properties.inference import analyze_program
 from properties.jaxpr import program
+from synth import Graph, Node, Region, infer, splice
+from synth.edits import Edits
+from synth.ops import Conv, Relu
 
 
 class Bottleneck(nn.Module):
@@ -117,6 +127,42 @@ def milliseconds(work: Callable[[], object]) -> tuple[float, float]:
     return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)
 
 
+def edits_of(name: str, repeats: int) -> dict[str, Any]:
+    """Times to analyse a model of the zoo after one edit, at three places."""
+    graph = zoo.build(name, input_shape=(224, 224, 3), num_classes=1000)
+    ready = Edits.of(graph)
+    convs = [node.name for node in graph.nodes if isinstance(node.op, Conv) and node.op.kernel == 3 and node.op.stride == 1]
+    places = {"first": convs[0], "middle": convs[len(convs) // 2], "last": convs[-1]}
+    found: dict[str, Any] = {"nodes": len(graph.nodes)}
+    for place, chosen in places.items():
+        region = Region(graph, frozenset({chosen}))
+        inner = region.subgraph()
+        grown = replace(inner.nodes[0], op=replace(inner.nodes[0].op, kernel=5))
+        piece = Graph(inner.inputs, (grown, Node("act", Relu(), (grown.name,))), ("act",))
+        new = splice(graph, region, piece)
+        assert (ready.after(region, piece).mixing[0, 0].matrix == infer(new).mixing[0, 0].matrix).all()
+        edit = [milliseconds(lambda given=(region, piece): ready.after(*given)) for _ in range(repeats)]  # type: ignore[misc]
+        whole = [milliseconds(lambda given=new: infer(given)) for _ in range(repeats)]  # type: ignore[misc]
+        found[place] = {name: spread(times) for name, times in (("edit", edit), ("whole", whole))}
+    return found
+
+
+def spread(times: list[tuple[float, float]]) -> dict[str, Any]:
+    """Median and quartiles of wall times, and the median of processor times."""
+    wall, cpu = zip(*times, strict=True)
+    low, _, high = statistics.quantiles(wall, n=4)
+    return {"median": statistics.median(wall), "quartiles": [low, high], "cpu": statistics.median(cpu)}
+
+
+def allocated(work: Callable[[], object]) -> float:
+    """The most that is allocated in Python while something runs, in MiB."""
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / 2**20
+
+
 def main() -> None:
     """Prints the benchmark's figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,11 +190,12 @@ def main() -> None:
         for name, given in traced.items():
             times[name].append(milliseconds(lambda given=given: interpret(*given)))  # type: ignore[misc]
     for name, measured in times.items():
-        wall, cpu = zip(*measured, strict=True)
-        low, _, high = statistics.quantiles(wall, n=4)
-        results[name] |= {"interpret": statistics.median(wall), "quartiles": [low, high], "cpu": statistics.median(cpu)}
+        found = spread(measured)
+        results[name] |= {"interpret": found.pop("median"), **found}
+        results[name]["memory"] = allocated(lambda given=traced[name]: interpret(*given))  # type: ignore[misc]
+    edits = {name: edits_of(name, repeats) for name in ("resnet18", "resnet50")}
     environment = {"python": platform.python_version(), "jax": jax.__version__, "repeats": repeats, "machine": platform.machine()}
-    print(json.dumps({"models": results, "unit": "ms", "environment": environment}, indent=2))
+    print(json.dumps({"models": results, "edits": edits, "unit": "ms", "environment": environment}, indent=2))
 
 
 if __name__ == "__main__":
