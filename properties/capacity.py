@@ -35,13 +35,7 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         """One after the other: work adds up, the larger peak stays."""
-        return Work(
-            self.macs + other.macs,
-            self.elementwise + other.elementwise,
-            self.bytes_moved + other.bytes_moved,
-            self.weight_bytes + other.weight_bytes,
-            max(self.peak_bytes, other.peak_bytes),
-        )
+        return _added([self, other], max(self.peak_bytes, other.peak_bytes))
 
     def times(self, trips: int) -> Work:
         """So many repetitions."""
@@ -85,11 +79,18 @@ class Capacity:
         figures = {field.name: getattr(most, field.name) for field in fields(Work)}
         return Capacity(**figures, bounded=bounded, least=None if least == most else least)
 
+    @staticmethod
+    def total(parts: Sequence[Capacity]) -> Capacity:
+        """The capacity of programs one after the other: work adds up, the largest peak stays."""
+        most = _added(parts, max([part.peak_bytes for part in parts], default=0))
+        lows = [part.least or part for part in parts]
+        least = _added(lows, max([low.peak_bytes for low in lows], default=0))
+        work = Capacity.of(most, least, bounded=all([part.bounded for part in parts]))
+        return work.holding(sum([part.params for part in parts]), sum([part.state for part in parts]))
+
     def __add__(self, other: Capacity) -> Capacity:
-        """One program after the other: work adds up, the larger peak stays."""
-        least = None if self.least is None and other.least is None else self.low + other.low
-        work = Capacity.of(self.work + other.work, least, bounded=self.bounded and other.bounded)
-        return work.holding(self.params + other.params, self.state + other.state)
+        """One program after the other."""
+        return Capacity.total([self, other])
 
     def times(self, trips: int) -> Capacity:
         """The work of so many repetitions, on the same parameters."""

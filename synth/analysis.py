@@ -43,7 +43,7 @@ def infer(graph: Graph, asked: Sequence[Property] = PROPERTIES) -> Inference:
     outputs = [type_of(graph.values[name]) for name in graph.outputs]
     memory = alive(steps_of(graph, summaries), {name: type_.bytes for name, type_ in inputs.items()}, graph.outputs)
     peak = max((during for _, during in memory), default=sum(type_.bytes for type_ in inputs.values()))
-    capacity = replace(sum((own.capacity for own in summaries), Capacity()), peak_bytes=peak)
+    capacity = replace(Capacity.total([own.capacity for own in summaries]), peak_bytes=peak)
     return Inference.of(tuple(inputs.values()), outputs, tables, capacity.per_example(PROBE_BATCH), sorted(unknown))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -16,6 +17,7 @@ Relations = Mapping[str, tuple[Any, ...]]
 """By property, the relations between one value and each of several others: the graph's inputs, or its outputs."""
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def type_of(value: Value) -> Shape:
     """The type of a value at the probe's batch size, as properties know it."""
     aval = value.aval(PROBE_BATCH)

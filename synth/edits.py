@@ -95,8 +95,8 @@ class Edits:
                 changed[node.name] = follow(self.summaries[place], [changed.get(name, self.reached[name]) for name in node.inputs])
         span = [*own, *(self.summaries[place] for place in beside)]
         peak = self._peak(region, piece, steps_of(piece, own), (first, end), [place for place in beside if place not in late], late)
-        middle = replace(sum((one.capacity for one in span), Capacity()), peak_bytes=peak)
-        return self._inference(end, changed, self.before[first] + middle + self.following[end], span, (first, end))
+        middle = replace(Capacity.total([one.capacity for one in span]), peak_bytes=peak)
+        return self._inference(end, changed, Capacity.total([self.before[first], middle, self.following[end]]), span, (first, end))
 
     def _inference(
         self, end: int, changed: Mapping[str, Relations], capacity: Capacity, span: Sequence[Inference], ends: tuple[int, int]
