@@ -30,7 +30,6 @@ from synth.graph import Graph, GraphError
 from synth.op import PROBE_BATCH
 from synth.region import Region
 
-
 _NEW = object()
 """Sets the names of a piece's nodes apart from those of the graph."""
 
