@@ -15,6 +15,11 @@ from alphanas.export.flax.layers import HELPERS, REQUIRED, WRITERS, Argument, La
 from alphanas.export.flax.statements import Step, body, fold
 from synth.graph import Graph, Node
 
+POSITIONAL = ("in_features", "features", "num_features", "kernel_size")
+"""Arguments that need no name, as Flax has it."""
+LISTED = 3
+"""Most blocks of a class that its docstring names."""
+
 
 @dataclass(frozen=True)
 class _Member:
@@ -23,6 +28,21 @@ class _Member:
     name: str
     factory: str
     arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """An argument of a class's own constructor."""
+
+    name: str
+    kind: str
+    default: Any
+
+    @property
+    def declared(self) -> str:
+        """As it stands in the signature."""
+        default = "" if self.default is REQUIRED else f" = {literal(self.default)}"
+        return f"{self.name}: {_annotation(self.kind)}{default}"
 
 
 @dataclass
@@ -41,17 +61,28 @@ class _Class:
             for number, argument in enumerate(member.arguments):
                 yield member.name, argument, tuple(instance[place].arguments[number].value for instance in self.instances)
 
-    def parameters(self) -> dict[tuple[Any, ...], tuple[str, Any]]:
-        """The constructor's own arguments: for each set of values that differs between instances, a name and its type."""
-        found: dict[tuple[Any, ...], tuple[str, Any]] = {}
+    def parameters(self) -> dict[tuple[Any, ...], _Parameter]:
+        """The constructor's own arguments, one for each list of values that differs between instances; defaults come last."""
+        found: dict[tuple[Any, ...], _Parameter] = {}
         for member, argument, values in self.slots():
             if values in found or all(value == values[0] for value in values):
                 continue
-            taken = {name for name, _ in found.values()}
+            taken = {parameter.name for parameter in found.values()}
             plain = {"out_features": "features"}.get(_last(argument.name), _last(argument.name))
+            if plain == "in_features" and self._kept(member, argument, values):
+                plain = "features"
             name = next(name for name in (plain, f"{member}_{plain}", f"{member}_{plain}_{len(taken)}") if name not in taken)
-            found[values] = (name, type(values[0]).__name__)
-        return found
+            default = argument.default if argument.default in values else REQUIRED
+            found[values] = _Parameter(name, type(values[0]).__name__, default)
+        return dict(sorted(found.items(), key=lambda item: item[1].default is not REQUIRED))
+
+    def _kept(self, member: str, argument: Argument, values: tuple[Any, ...]) -> bool:
+        """Whether the layer that takes so many features gives as many."""
+        scope = argument.name.rpartition(".")[0]
+        return any(
+            (owner, other.name.rpartition(".")[0], _last(other.name)) == (member, scope, "out_features") and same == values
+            for owner, other, same in self.slots()
+        )
 
 
 class Classes:
@@ -105,7 +136,9 @@ class Classes:
         """Placeholders for the arguments of an inner block: all of its members' values, one after the other."""
         instance = self._classes[self._keys[id(block)]].instances[self._number[id(block)]]
         return tuple(
-            Argument(f"{member.name}.{argument.name}", argument.value) for member in instance for argument in member.arguments
+            Argument(f"{member.name}.{argument.name}", argument.value, argument.default)
+            for member in instance
+            for argument in member.arguments
         )
 
     def _layer(self, node: Node) -> Layer:
@@ -120,7 +153,7 @@ class Classes:
     def _helper(self, node: Node, piece: programs.Piece) -> str:
         """The name of the class or function that a piece is; equal pieces are one."""
         stem = re.sub(r"\d+$", "", _last(node.name)).strip("_") or "piece"
-        wanted = "".join(part.capitalize() for part in stem.split("_")) if piece.is_class else stem
+        wanted = _camel(stem) if piece.is_class else stem
         for name in (wanted, *(f"{wanted}{number}" for number in range(2, len(self._graph.nodes) + 3))):
             source = piece.source.replace("{name}", name)
             if self.helpers.get(name, source) == source and (name in self.helpers or name not in self._names):
@@ -133,17 +166,20 @@ class Classes:
         """The name of the blocks, or what they are made of where they have several names."""
         stems = {re.sub(r"\d+", "", _last(place)) for place in this.places}
         stem = stems.pop() if len(stems) == 1 else "_".join(re.sub(r"\d+", "", member.name) for member in this.instances[0])
-        stem = "".join(part.capitalize() for part in stem.split("_")) or "Block"
-        name = next(name for name in (stem, *(f"{stem}{number}" for number in range(2, 1000))) if name not in self._names)
+        stem = _camel(stem) or "Block"
+        known = next((other for other in self._classes.values() if other.name == stem), this)
+        usual = {member.name for member in known.instances[0]}
+        marked = [f"{stem}With{_camel(member.name)}" for member in this.instances[0] if member.name not in usual][:1]
+        numbered = (f"{stem}{number}" for number in range(2, 1000))
+        name = next(name for name in (stem, *marked, *numbered) if name not in self._names)
         self._names.add(name)
         return name
 
     def _write(self, key: Any) -> str:
         this = self._classes[key]
         parameters = this.parameters()
-        names = {name: kind for name, kind in parameters.values()}
         lines = [f"class {this.name}(nnx.Module):", f'    """{_places(this.places)}"""', ""]
-        signature = "".join(f"{name}: {_annotation(kind)}, " for name, kind in names.items())
+        signature = "".join(f"{parameter.declared}, " for parameter in parameters.values())
         lines += fold(f"def __init__(self, {signature}*, rngs: nnx.Rngs):", 4)
         assignments = [line for place in range(len(this.instances[0])) for line in self._assignment(this, place, parameters)]
         assignments += self._ties() if this.places == [""] else []
@@ -164,7 +200,7 @@ class Classes:
         ]
         return [line for own, shared in pairs for line in fold(f"{own} = {shared}", 8)]
 
-    def _assignment(self, this: _Class, place: int, parameters: dict[tuple[Any, ...], tuple[str, Any]]) -> list[str]:
+    def _assignment(self, this: _Class, place: int, parameters: dict[tuple[Any, ...], _Parameter]) -> list[str]:
         member = this.instances[0][place]
         vectors = [
             tuple(instance[place].arguments[number].value for instance in this.instances) for number in range(len(member.arguments))
@@ -180,12 +216,12 @@ class Classes:
         inner = next(known for key, known in self._classes.items() if f"#{id(key)}" == member.factory)
         by_slot = {f"{name}.{argument.name}": values for name, argument, values in inner.slots()}
         own = inner.parameters()
-        shown, seen = [], set()
-        for argument, text in zip(member.arguments, written, strict=True):
-            parameter = own.get(by_slot[argument.name])
-            if parameter is not None and parameter[0] not in seen:
-                seen.add(parameter[0])
-                shown.append(f"{parameter[0]}={text}")
+        texts = {by_slot[argument.name]: text for argument, text in zip(member.arguments, written, strict=True)}
+        shown = []
+        for values, parameter in own.items():
+            if parameter.default is REQUIRED or texts[values] != literal(parameter.default):
+                positional = parameter.name in POSITIONAL and all("=" not in text for text in shown)
+                shown.append(texts[values] if positional else f"{parameter.name}={texts[values]}")
         return fold(f"self.{member.name} = {inner.name}({', '.join([*shown, 'rngs=rngs'])})", 8)
 
 
@@ -212,8 +248,8 @@ def pieces(graph: Graph) -> dict[str, programs.Piece]:
     return found
 
 
-def _text(vector: tuple[Any, ...], parameters: dict[tuple[Any, ...], tuple[str, Any]]) -> str:
-    return parameters[vector][0] if vector in parameters else literal(vector[0])
+def _text(vector: tuple[Any, ...], parameters: dict[tuple[Any, ...], _Parameter]) -> str:
+    return parameters[vector].name if vector in parameters else literal(vector[0])
 
 
 def literal(value: Any) -> str:
@@ -230,8 +266,13 @@ def _places(places: Sequence[str]) -> str:
         return "The whole model."
     if len(places) == 1:
         return f"The block {places[0]}."
-    first, second = places[:2]
-    return f"The blocks {first} and {second}." if len(places) == 2 else f"{first}, {second} and {len(places) - 2} more blocks."
+    if len(places) > LISTED:
+        return f"{len(places)} blocks: {places[0]}, {places[1]} … {places[-1]}."
+    return f"The blocks {', '.join(places[:-1])} and {places[-1]}."
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def _last(name: str) -> str:

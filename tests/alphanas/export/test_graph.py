@@ -1,13 +1,18 @@
 """The graph export: what is written opens again as the same program with the same weights."""
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from alphanas.errors import UserError
 from alphanas.export import export
 from alphanas.export.graph import open_graph
 from alphanas.models import weights, zoo
+from synth.graph import FORMAT
 
 
 def test_a_graph_opens_again_as_it_was(tmp_path):
@@ -52,3 +57,24 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         weights.write_atomically(tmp_path / "file" / "weights", b"")
+
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+@pytest.mark.parametrize("form", range(1, FORMAT + 1))
+def test_what_every_earlier_version_wrote_opens_and_computes_the_same(form):
+    folder = GOLDEN / f"form{form}"
+    assert json.loads((folder / "graph.json").read_text())["format"] == form
+    graph, variables = open_graph(folder)
+    example = load_file(folder / "example.safetensors")
+    np.testing.assert_allclose(jax.jit(graph.apply)(variables, example["input"]), example["output"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("change", "says"), [({"format": FORMAT + 1}, f"form {FORMAT + 1}"), ({"nodes": None}, "nodes")])
+def test_a_newer_or_damaged_graph_is_one_clear_error(change, says, tmp_path):
+    text = (GOLDEN / "form1" / "graph.json").read_text()
+    (tmp_path / "graph.json").write_text(json.dumps(json.loads(text) | change))
+    with pytest.raises(UserError, match=says) as caught:
+        open_graph(tmp_path)
+    assert len(caught.value.faults) == 1 and str(tmp_path) in str(caught.value)
