@@ -292,11 +292,19 @@ class Graph:
             raise GraphError(f"this is not JSON: {error}") from None
         if not isinstance(data, Mapping) or not {"format", "inputs", "nodes", "outputs"} <= set(data):
             raise GraphError("this is no graph: it wants the keys format, inputs, nodes and outputs")
+        if not isinstance(data["format"], int):
+            raise GraphError(f"this graph has form {data['format']!r}; a form is a whole number")
         if data["format"] > FORMAT:
-            raise GraphError(f"this graph has form {data['format']}; this version reads forms up to {FORMAT}")
-        inputs = tuple(Input(item["name"], _tuple(item["shape"]), item["dtype"]) for item in data["inputs"])
-        nodes = tuple(_node_from_json(item, vocabulary) for item in data["nodes"])
-        return Graph(inputs, nodes, tuple(data["outputs"]))
+            raise GraphError(
+                f"this graph has form {data['format']}, of a newer version; this version reads forms up to {FORMAT}: update alphanas"
+            )
+        try:
+            inputs = tuple(Input(item["name"], _tuple(item["shape"]), item["dtype"]) for item in data["inputs"])
+            nodes = tuple(_node_from_json(item, vocabulary) for item in data["nodes"])
+            return Graph(inputs, nodes, tuple(data["outputs"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            missing = f"an entry lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise GraphError(f"this graph is damaged: its inputs, nodes or outputs are not as written ({missing})") from error
 
     def __str__(self) -> str:
         return display.as_text(self)

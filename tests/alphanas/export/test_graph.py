@@ -71,7 +71,17 @@ def test_what_every_earlier_version_wrote_opens_and_computes_the_same(form):
     np.testing.assert_allclose(jax.jit(graph.apply)(variables, example["input"]), example["output"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("change", "says"), [({"format": FORMAT + 1}, f"form {FORMAT + 1}"), ({"nodes": None}, "nodes")])
+DAMAGES = [
+    ({"format": FORMAT + 1}, f"form {FORMAT + 1}, of a newer version.*update alphanas"),
+    ({"format": "x"}, "form 'x'"),
+    ({"nodes": None}, "damaged"),
+    ({"nodes": [{"name": "a"}]}, "lacks 'op'"),
+    ({"inputs": [3]}, "damaged"),
+    ({"outputs": ["nobody"]}, "nobody"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), DAMAGES)
 def test_a_newer_or_damaged_graph_is_one_clear_error(change, says, tmp_path):
     text = (GOLDEN / "form1" / "graph.json").read_text()
     (tmp_path / "graph.json").write_text(json.dumps(json.loads(text) | change))
