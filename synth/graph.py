@@ -296,7 +296,7 @@ class Graph:
             raise GraphError(f"this graph has form {data['format']!r}; a form is a whole number")
         if data["format"] > FORMAT:
             raise GraphError(
-                f"this graph has form {data['format']}, of a newer version; this version reads forms up to {FORMAT}: update alphanas"
+                f"this graph has form {data['format']}, of a newer version; this one reads forms up to {FORMAT}: update alphanas"
             )
         try:
             inputs = tuple(Input(item["name"], _tuple(item["shape"]), item["dtype"]) for item in data["inputs"])

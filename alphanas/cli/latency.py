@@ -99,6 +99,8 @@ def _measure(graph: Graph, variables: Variables | None, arguments: argparse.Name
             "repeats": arguments.repeats,
             "check": True,
         }
+        if "onnxruntime" in arguments.backends:
+            payload |= _in_onnx(graph, variables, Path(folder) / "model.onnx")
 
         def compare(backends: tuple[str, ...]) -> list[dict[str, Any]]:
             limit = arguments.time_limit * len(backends)
@@ -110,6 +112,15 @@ def _measure(graph: Graph, variables: Variables | None, arguments: argparse.Name
             return [{"backend": backends[0], "failure": result.cause, "message": result.message}]
 
         return compare(arguments.backends)
+
+
+def _in_onnx(graph: Graph, variables: Variables | None, path: Path) -> dict[str, str]:
+    import jax
+
+    from alphanas.export.onnx.export import for_measuring
+
+    # The weights that a worker would give to a model that has none.
+    return for_measuring(graph, graph.init(jax.random.key(0)) if variables is None else variables, path)
 
 
 def _row(one: dict[str, Any]) -> tuple[Any, ...]:

@@ -127,7 +127,7 @@ def measure(run: Run, candidates: Sequence[Candidate], backend: str, *, knob_sec
     knobs = {"knob_seconds": knob_seconds}
     alone: dict[int, Mapping[str, Any]] = {}
     for candidate in left:
-        task = _measurement(run, "measure", backend, f"#{candidate.id}", {**_model(candidate), **knobs}, 1)
+        task = _measurement(run, "measure", backend, f"#{candidate.id}", {**_model(run, candidate, backend), **knobs}, 1)
         result = yield task
         if isinstance(result, Failed):
             run.recorder.outcome(
@@ -138,7 +138,7 @@ def measure(run: Run, candidates: Sequence[Candidate], backend: str, *, knob_sec
     passed = [candidate for candidate in left if candidate.id in alone]
     together: Mapping[str, Any] = {}
     if len(passed) > 1:
-        models = {"models": {str(candidate.id): _model(candidate) for candidate in passed}, **knobs}
+        models = {"models": {str(candidate.id): _model(run, candidate, backend) for candidate in passed}, **knobs}
         result = yield _measurement(run, "side_by_side", backend, "the finalists side by side", models, len(passed))
         together = {} if isinstance(result, Failed) else result.value["results"]
     beside = [candidate.id for candidate in passed if "median_ms" in together.get(str(candidate.id), {})]
@@ -165,8 +165,18 @@ def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[
     return Task(f"alphanas.hardware.tasks:{task}", payload, hardware.time_limit * count, f"measure {label} by {backend}")
 
 
-def _model(candidate: Candidate) -> dict[str, Any]:
-    return {"graph": candidate.graph_json(), "weights": str(candidate.weights())}
+def _model(run: Run, candidate: Candidate, backend: str) -> dict[str, Any]:
+    plain = {"graph": candidate.graph_json(), "weights": str(candidate.weights())}
+    return plain | _in_onnx(run, candidate) if backend == "onnxruntime" else plain
+
+
+def _in_onnx(run: Run, candidate: Candidate) -> dict[str, str]:
+    from alphanas.export.onnx.export import for_measuring
+    from alphanas.models import weights
+
+    graph = candidate.graph()
+    variables = weights.load(str(candidate.weights()), graph)
+    return for_measuring(graph, variables, run.recorder.scratch(f"{candidate.id}.onnx"))
 
 
 def _told(failure: Failed) -> str:

@@ -24,7 +24,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
-    repeat_ms. Latencies are of one call from Python with inputs in place, result awaited.
+    repeat_ms, onnx (path of the model in ONNX, which onnxruntime runs) or onnx_problem (why there is none). Latencies are of one
+    call from Python with inputs in place, result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
@@ -143,6 +144,8 @@ def _model(payload: Mapping[str, Any]) -> Any:
         payload.get("trials", 0),
         payload.get("knob_seconds", KNOB_SECONDS),
         Path(records) if records else None,
+        Path(payload["onnx"]) if payload.get("onnx") else None,
+        payload.get("onnx_problem", ""),
     )
 
 

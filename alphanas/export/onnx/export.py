@@ -35,17 +35,33 @@ def export_onnx(graph: Graph, variables: Variables, folder: Path, options: Optio
     """
     del options  # holds any batch, on any machine
     _require("onnx", "onnxruntime")
+    writer, files = write(graph, variables, folder / FILE)
+    run = runner(folder / FILE)
+    details = {"opset": OPSET, "ir_version": IR_VERSION, "nodes": len(writer.nodes), "layout_changes": writer.transpositions}
+    return check(graph, variables, run, format="onnx", files=files, checked_by=("onnxruntime", "onnx"), details=details)
+
+
+def write(graph: Graph, variables: Variables, path: Path) -> tuple[Writer, tuple[str, ...]]:
+    """Writes a model that nothing has checked yet; returns what is in it and the names of the files. Raises as `export_onnx`."""
+    _require("onnx")
     import onnx
 
     graph, variables = live(graph, variables)
     writer = written(graph, variables)
     model = _model(graph, writer)
     large = sum(array.nbytes for array in writer.initializers.values()) > EXTERNAL_BYTES
-    files = (FILE, f"{FILE}.data") if large else (FILE,)
-    onnx.save_model(model, folder / FILE, save_as_external_data=large, location=files[-1] if large else None)
-    run = runner(folder / FILE)
-    details = {"opset": OPSET, "ir_version": IR_VERSION, "nodes": len(writer.nodes), "layout_changes": writer.transpositions}
-    return check(graph, variables, run, format="onnx", files=files, checked_by=("onnxruntime", "onnx"), details=details)
+    files = (path.name, f"{path.name}.data") if large else (path.name,)
+    onnx.save_model(model, path, save_as_external_data=large, location=files[-1] if large else None)
+    return writer, files
+
+
+def for_measuring(graph: Graph, variables: Variables, path: Path) -> dict[str, str]:
+    """What the back end onnxruntime is told: the path of a model ("onnx"), or why there is none ("onnx_problem")."""
+    try:
+        write(graph, variables, path)
+    except UserError as error:
+        return {"onnx_problem": str(error)}
+    return {"onnx": str(path)}
 
 
 def runner(path: Path) -> Callable[..., Any]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from alphanas.execution import Completed, Failed, LocalPool
+from alphanas.export.onnx.export import for_measuring
 from alphanas.hardware.tasks import difference
 from alphanas.models import weights
-from synth.graph import Builder
+from synth.graph import Builder, Graph
 from synth.ops import BatchNorm, Conv, Dense, GlobalAvgPool, Relu
 
 
@@ -83,6 +84,16 @@ def test_other_threads_than_the_workers_get_a_process_of_their_own(pool: LocalPo
     found = result.value["results"]
     assert [entry["backend"] for entry in found] == ["xla", "tvm", "onnxruntime"]
     assert [entry.get("threads") for entry in found[:2]] == [2, 2]
+
+
+def test_onnxruntime_runs_the_file_that_it_is_given(pool: LocalPool, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    sent = payload(tmp_path, backend="onnxruntime")
+    graph = Graph.from_json(sent["graph"])
+    sent |= for_measuring(graph, weights.load(sent["weights"], graph), tmp_path / "model.onnx")
+    result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    assert result.value["max_error"] < 1e-4 and result.value["median_ms"] > 0 and result.value["backend"] == "onnxruntime"
 
 
 def test_a_back_end_that_cannot_run_says_why(pool: LocalPool, tmp_path: Path) -> None:
