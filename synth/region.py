@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from synth.graph import Graph, GraphError, Input, Node, retied
@@ -90,19 +90,40 @@ def span(graph: Graph, first: str, last: str) -> Region:
 
 def regions(graph: Graph, *, largest: int) -> Iterator[Region]:
     """Every region of up to `largest` nodes with one input and one output that cuts no tie."""
-    for index, node in enumerate(graph.nodes):
-        for last in graph.nodes[index:]:
-            region = _between(graph, node.name, last.name)
-            if region is not None and len(region.names) <= largest:
+    before, after = _reached(graph)
+    for first in range(len(graph.nodes)):
+        for last in range(first, len(graph.nodes)):
+            between = before[last] & after[first]
+            if not 0 < between.bit_count() <= largest:
+                continue
+            region = _one_in_one_out(graph, [number for number in range(first, last + 1) if between >> number & 1])
+            if region is not None:
                 yield region
 
 
-def _between(graph: Graph, first: str, last: str) -> Region | None:
-    try:
-        region = span(graph, first, last)
-    except GraphError:
+def _reached(graph: Graph) -> tuple[list[int], list[int]]:
+    """For each node, by number, bits of the nodes that it depends on and of those that depend on it, itself in both."""
+    number = {node.name: index for index, node in enumerate(graph.nodes)}
+    before = [1 << index for index in range(len(graph.nodes))]
+    after = list(before)
+    for index, node in enumerate(graph.nodes):
+        for read in [number[name] for name in node.inputs if name in number]:
+            before[index] |= before[read]
+    for index in reversed(range(len(graph.nodes))):
+        for read in [number[name] for name in graph.nodes[index].inputs if name in number]:
+            after[read] |= after[index]
+    return before, after
+
+
+def _one_in_one_out(graph: Graph, numbers: Sequence[int]) -> Region | None:
+    nodes = [graph.nodes[number] for number in numbers]
+    names, last = frozenset(node.name for node in nodes), nodes[-1].name
+    if len({name for node in nodes for name in node.inputs} - names) != 1:
         return None
-    return region if len(region.inputs) == 1 and region.outputs == (last,) and not region.cut_ties else None
+    if any(name in graph.outputs or not names.issuperset(graph.consumers[name]) for name in names - {last}):
+        return None
+    region = Region(graph, names)
+    return region if region.outputs == (last,) and not region.cut_ties else None
 
 
 def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
