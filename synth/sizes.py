@@ -1,4 +1,4 @@
-"""Sizes of a chain of ops under shape equations and budgets: enumerated where that is small, solved by Z3 where it is not.
+"""Sizes and fields of a chain of ops under shape equations and budgets: enumerated where that is small, else solved by Z3.
 
 The only file that touches Z3, and only inside functions: `import synth` does not load it.
 """
@@ -7,37 +7,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields as fields_of
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from properties import Requirement
+from synth.block import assembled
 from synth.budget import UNLIMITED, Budget
-from synth.effect import Effect, effect, polynomials, size_fields, with_size
-from synth.op import Op, ShapeMismatch, Value
+from synth.effect import exact_effect, polynomials
+from synth.memory import peak_bytes
+from synth.op import Op, Value
+from synth.requirements import RankRequirement, ReceptiveFieldRequirement
 from synth.result import GaveUp, Infeasible
-
-LARGEST_FRONTIER = 200_000
-"""Partial assignments that enumeration may hold at once; beyond it Z3 takes over."""
+from synth.settings import LARGEST_FRONTIER as LARGEST_FRONTIER
+from synth.settings import Bounds, Cost, Option, Settings, Stage, State, Unseen, apart, frontier, rank_of_probe, stages
 
 SEED = 20
 
 Chain = tuple[Op, ...]
-
-
-@dataclass(frozen=True)
-class _Option:
-    """One way to set an op's sizes on one incoming type."""
-
-    op: Op
-    value: Value
-    params: int
-    macs: int
-
-
-_Stage = dict[Value, tuple[_Option, ...]]
 
 
 def solve(
@@ -47,260 +37,281 @@ def solve(
     *,
     widths: Sequence[int],
     budget: Budget = UNLIMITED,
+    fields: Sequence[str] | Mapping[str, Sequence[object]] = (),
+    multiple: int = 1,
+    requirements: Sequence[Requirement] = (),
+    cost: Cost | None = None,
+    diverse: bool = False,
     rng: np.random.Generator | None = None,
     count: int = 1,
     time_limit: float = 1.0,
 ) -> tuple[Chain, ...] | Infeasible | GaveUp:
     """The chain with its sizes set so that it maps `value` to `output` within the budget.
 
-    Sizes come from `widths`; the sizes the ops have already are allowed too. With `rng`, up to `count` solutions drawn uniformly
-    from all of them where they can be enumerated; without, the `count` with the fewest parameters.
+    Sizes come from `widths` and what the ops have already; with `multiple`, those that are multiples of it (the output's channels
+    aside). `fields` may be set too: names, whose declared choices are taken, or names with their values (kernel, stride, dilation,
+    groups, heads …). Requirements on the receptive field and the rank bound are kept. With `rng`, up to `count` solutions drawn
+    uniformly from all of them where they can be enumerated; without, the `count` of least `cost`, a function of an op and its input
+    (by default the number of parameters). `diverse` chooses solutions far apart instead, after the first.
+
+    ValueError for a lower bound on bytes alive at once, or a requirement of another kind.
     """
-    stages = _stages(value, ops, output, widths)
-    if stages is None:
-        return Infeasible((f"the chain {', '.join(op.kind() for op in ops)}", f"an output of {output} from {value}"))
-    bounds = _Bounds.of(stages, value, budget)
-    if bounds.conflict is not None:
-        return Infeasible((f"the chain {', '.join(op.kind() for op in ops)}", bounds.conflict))
-    frontier = _frontier(stages, value, budget, bounds)
-    if frontier is None:
-        return _by_z3(value, stages, budget, count, time_limit)
-    if frontier.rows == 0:
-        return Infeasible((f"the chain {', '.join(op.kind() for op in ops)}", str(budget)))
-    order = np.lexsort((frontier.macs, frontier.params)) if rng is None else rng.permutation(frontier.rows)
-    return tuple(frontier.chain(int(row)) for row in order[:count])
-
-
-def _stages(value: Value, ops: Sequence[Op], output: Value, widths: Sequence[int]) -> list[_Stage] | None:
-    """For every op and every type that can reach it, the options that still lead to the output; None if there are none."""
-    reached: set[Value] = {value}
-    stages: list[_Stage] = []
-    for index, op in enumerate(ops):
-        wanted = output if index == len(ops) - 1 else None
-        stage = {incoming: _options(op, incoming, widths, wanted) for incoming in reached}
-        reached = {option.value for options in stage.values() for option in options}
-        stages.append(stage)
-    alive = {output}
-    for index in reversed(range(len(stages))):
-        stages[index] = {
-            incoming: kept
-            for incoming, options in stages[index].items()
-            if (kept := tuple(option for option in options if option.value in alive))
-        }
-        alive = set(stages[index])
-    return stages if value in alive and (stages or value == output) else None
-
-
-def _options(op: Op, value: Value, widths: Sequence[int], wanted: Value | None) -> tuple[_Option, ...]:
-    names = size_fields(type(op))
-    sizes = sorted({*widths, *(getattr(op, name) for name in names)}) if names else []
-    found = []
-    for candidate in [with_size(op, size) for size in sizes] if names else [op]:
-        result = _try(candidate, value)
-        if result is not None and (wanted is None or result.value == wanted):
-            found.append(_Option(candidate, result.value, result.params, result.macs))
-    return tuple(found)
-
-
-def _try(op: Op, value: Value) -> Effect | None:
+    settings = _settings(ops, widths, fields, multiple, requirements, budget, cost)
+    kinds = f"the chain {', '.join(op.kind() for op in ops)}"
+    if not ops:
+        return ((),) if value == output else Infeasible((kinds, f"an output of {output} from {value}"))
     try:
-        return effect(op, value)
-    except ShapeMismatch:
-        return None
+        chain = stages(value, ops, output, settings)
+    except Unseen as error:
+        return GaveUp(str(error))
+    if chain is None:
+        return Infeasible((kinds, f"an output of {output} from {value}", *_asked(requirements, budget)))
+    bounds = Bounds.of(chain)
+    conflict = bounds.conflict(budget)
+    if conflict is not None:
+        return Infeasible((kinds, conflict))
+    start = next(iter(chain[0]))
+    found = frontier(chain, start, budget, bounds, LARGEST_FRONTIER)
+    if found is None:
+        return _by_z3(start, chain, settings, count, time_limit, cheapest=rng is None)
+    if found.rows == 0:
+        return Infeasible((kinds, str(budget)))
+    order = np.lexsort((found.macs, found.cost)) if rng is None else rng.permutation(found.rows)
+    rows = apart(found.positions(), order, count) if diverse else order[:count]
+    return tuple(found.chain(int(row)) for row in rows)
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    """For every stage and incoming type the least and the most that the rest of the chain can cost."""
-
-    rest: tuple[dict[Value, tuple[int, int, int, int]], ...]
-    conflict: str | None
-
-    @staticmethod
-    def of(stages: Sequence[_Stage], value: Value, budget: Budget) -> _Bounds:
-        rest: list[dict[Value, tuple[int, int, int, int]]] = [{}]
-        for stage in reversed(stages):
-            after = rest[0]
-            here = {}
-            for incoming, options in stage.items():
-                ends = [(option, after.get(option.value, (0, 0, 0, 0))) for option in options]
-                here[incoming] = (
-                    min(option.params + end[0] for option, end in ends),
-                    max(option.params + end[1] for option, end in ends),
-                    min(option.macs + end[2] for option, end in ends),
-                    max(option.macs + end[3] for option, end in ends),
-                )
-            rest.insert(0, here)
-        least, most, least_macs, most_macs = rest[0].get(value, (0, 0, 0, 0))
-        for name, interval, low, high in (("parameters", budget.params, least, most), ("MACs", budget.macs, least_macs, most_macs)):
-            if low > interval.high or high < interval.low:
-                return _Bounds(tuple(rest), f"{interval} {name}, where it can have {low} to {high}")
-        return _Bounds(tuple(rest), None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Frontier:
-    """All assignments of the whole chain: their costs, and how each was made."""
-
-    params: np.ndarray
-    macs: np.ndarray
-    steps: tuple[tuple[np.ndarray, np.ndarray, tuple[_Option, ...]], ...]
-
-    @property
-    def rows(self) -> int:
-        return len(self.params)
-
-    def chain(self, row: int) -> Chain:
-        ops: list[Op] = []
-        for parents, picks, options in reversed(self.steps):
-            ops.append(options[int(picks[row])].op)
-            row = int(parents[row])
-        return tuple(reversed(ops))
+def _settings(
+    ops: Sequence[Op],
+    widths: Sequence[int],
+    names: Sequence[str] | Mapping[str, Sequence[object]],
+    multiple: int,
+    requirements: Sequence[Requirement],
+    budget: Budget,
+    cost: Cost | None,
+) -> Settings:
+    if budget.peak_bytes.low > 0:
+        raise ValueError(f"a lower bound on the bytes alive at once cannot be asked for, got {budget.peak_bytes}")
+    if multiple < 1 or any(width < 1 for width in widths):
+        raise ValueError(f"widths and what they are multiples of are at least 1, got {sorted(widths)} and {multiple}")
+    sees: tuple[int, ...] = ()
+    rank = 0
+    for each in requirements:
+        if isinstance(each, ReceptiveFieldRequirement):
+            sees = each.positions
+        elif isinstance(each, RankRequirement):
+            rank = max(rank, rank_of_probe(each.minimum))
+        else:
+            raise ValueError(
+                f"sizes decide the receptive field and the rank bound; got a requirement of kind {each.to_json()['kind']!r}"
+            )
+    domains = {name: tuple(values) for name, values in names.items()} if isinstance(names, Mapping) else _declared(ops, names)
+    return Settings(tuple(widths), domains, multiple, sees, rank, budget, cost)
 
 
-def _frontier(stages: Sequence[_Stage], value: Value, budget: Budget, bounds: _Bounds) -> _Frontier | None:
-    """Every assignment within the budget, by breadth with both bounds; None if there are too many on the way."""
-    values, numbers = [value], np.zeros(1, dtype=np.int64)
-    params, macs = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    steps: list[tuple[np.ndarray, np.ndarray, tuple[_Option, ...]]] = []
-    for index, stage in enumerate(stages):
-        options, starts = _flatten(stage, values)
-        if sum(int((numbers == k).sum()) * (starts[k + 1] - starts[k]) for k in range(len(values))) > 20 * LARGEST_FRONTIER:
-            return None
-        counts = (starts[1:] - starts[:-1])[numbers]
-        parents = np.repeat(np.arange(len(numbers)), counts)
-        within = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
-        picks = starts[:-1][numbers][parents] + within
-        next_values = list(dict.fromkeys(option.value for option in options))
-        place = {value: k for k, value in enumerate(next_values)}
-        params = params[parents] + np.array([option.params for option in options], dtype=np.int64)[picks]
-        macs = macs[parents] + np.array([option.macs for option in options], dtype=np.int64)[picks]
-        numbers = np.array([place[option.value] for option in options], dtype=np.int64)[picks]
-        rest = np.array([bounds.rest[index + 1].get(value, (0, 0, 0, 0)) for value in next_values], dtype=np.int64)[numbers]
-        keep = (params + rest[:, 0] <= budget.params.high) & (params + rest[:, 1] >= budget.params.low)
-        keep &= (macs + rest[:, 2] <= budget.macs.high) & (macs + rest[:, 3] >= budget.macs.low)
-        params, macs, numbers = params[keep], macs[keep], numbers[keep]
-        steps.append((parents[keep], picks[keep], options))
-        values = next_values
-        if len(params) > LARGEST_FRONTIER:
-            return None
-    return _Frontier(params, macs, tuple(steps))
+def _declared(ops: Sequence[Op], names: Sequence[str]) -> dict[str, tuple[object, ...]]:
+    """The declared choices of fields, over all ops that have them; ValueError for a name that no op has choices for."""
+    found: dict[str, tuple[object, ...]] = {}
+    for op in ops:
+        for each in fields_of(op):
+            if each.name in names and "choices" in each.metadata:
+                found[each.name] = tuple(dict.fromkeys((*found.get(each.name, ()), *each.metadata["choices"])))
+    missing = sorted(set(names) - set(found))
+    if missing:
+        raise ValueError(
+            f"no op of {', '.join(op.kind() for op in ops)} declares choices for {', '.join(missing)}; give the values"
+        )
+    return found
 
 
-def _flatten(stage: _Stage, values: Sequence[Value]) -> tuple[tuple[_Option, ...], np.ndarray]:
-    """The options of all incoming types in one row, and where those of each type start."""
-    rows = [stage.get(value, ()) for value in values]
-    return tuple(option for row in rows for option in row), np.cumsum([0, *map(len, rows)])
+def _asked(requirements: Sequence[Requirement], budget: Budget) -> list[str]:
+    from synth.target import describe
+
+    return [*map(describe, requirements), *([str(Budget(peak_bytes=budget.peak_bytes))] if budget.limits_memory else [])]
 
 
 def _by_z3(
-    value: Value, stages: Sequence[_Stage], budget: Budget, count: int, time_limit: float
+    start: State, chain: Sequence[Stage], settings: Settings, count: int, time_limit: float, *, cheapest: bool
 ) -> tuple[Chain, ...] | Infeasible | GaveUp:
+    """Models of the encoding, each checked by substitution; the first ones of least cost where that is asked and time allows."""
     import z3
 
     started = time.monotonic()
     solver = z3.Solver()
     solver.set("random_seed", SEED)
-    model = _Encoding(z3, solver, value, stages, budget)
+    model = _Encoding(z3, solver, start, chain, settings, with_cost=cheapest)
     found: list[Chain] = []
-    while len(found) < count:
-        left = time_limit - (time.monotonic() - started)
-        if left <= 0:
+    settled = True
+    while len(found) < count and settled:
+        options, settled = model.next(started + time_limit, cheapest=cheapest)
+        if options is None:
             break
-        solver.set("timeout", max(1, int(left * 1000)))
-        verdict = solver.check()
-        if verdict == z3.unsat:
-            break
-        if verdict == z3.unknown:
-            if found:
-                break
-            return GaveUp(f"Z3 did not settle the sizes within {time_limit:g} s", time.monotonic() - started)
-        found.append(model.read(solver.model()))
-        solver.add(model.differs(solver.model()))
+        found.append(tuple(option.op for option in options))
+        solver.add(model.differs(options))
     if not found:
-        return Infeasible((f"the chain {', '.join(_kinds(stages))}", str(budget)), time.monotonic() - started)
-    return tuple(_checked(value, stages, chain, budget) for chain in found)
+        if not settled:
+            return GaveUp(f"Z3 did not settle the sizes within {time_limit:g} s", time.monotonic() - started)
+        return Infeasible((f"the chain {', '.join(_kinds(chain))}", str(settings.budget)), time.monotonic() - started)
+    return tuple(_checked(start[0], ops, settings.budget) for ops in found)
 
 
-def _kinds(stages: Sequence[_Stage]) -> list[str]:
-    return [next(iter(stage.values()))[0].op.kind() for stage in stages]
+def _kinds(chain: Sequence[Stage]) -> list[str]:
+    return [next(iter(stage.values()))[0].op.kind() for stage in chain]
 
 
-def _checked(value: Value, stages: Sequence[_Stage], chain: Chain, budget: Budget) -> Chain:
-    """The chain, once substituting its sizes is seen to keep the budget; an AssertionError is a bug in the encoding."""
+def _checked(value: Value, ops: Chain, budget: Budget) -> Chain:
+    """The chain, once counting it anew shows that it keeps the budget; an AssertionError is a bug in the encoding."""
     params = macs = 0
-    for op in chain:
-        result = effect(op, value)
+    memory = peak_bytes(assembled(value, ops)) if budget.limits_memory else 0
+    for op in ops:
+        result = exact_effect(op, (value,))
         value, params, macs = result.value, params + result.params, macs + result.macs
-    assert budget.params.holds(params) and budget.macs.holds(macs), "a Z3 model does not satisfy the budget it was solved for"
-    return chain
+    assert budget.distance(params, macs, memory) == 0, "a Z3 model does not satisfy the budget it was solved for"
+    return ops
+
+
+Pair = tuple[State, Option]
 
 
 class _Encoding:
-    """A chain's sizes as integers over enumerated domains, its costs as polynomials in them."""
+    """A chain's channels and settings as integers over enumerated domains, its costs as polynomials in the channels.
 
-    def __init__(self, z3: Any, solver: Any, value: Value, stages: Sequence[_Stage], budget: Budget):
-        self.z3, self.stages, self.value = z3, stages, value
-        self.channels = [z3.Int(f"channels{index}") for index in range(len(stages) + 1)]
-        solver.add(self.channels[0] == value.channels)
-        params, macs = [], []
-        for index, stage in enumerate(stages):
-            p, m = self._stage(solver, index, stage)
-            params.append(p)
-            macs.append(m)
-        for total, interval in ((z3.Sum(params), budget.params), (z3.Sum(macs), budget.macs)):
-            solver.add(total >= interval.low)
+    Beside the channels between the ops there is a number for what else is reached (the other axes, what is seen), and one for how
+    an op's fields are set.
+    """
+
+    def __init__(self, z3: Any, solver: Any, start: State, chain: Sequence[Stage], settings: Settings, *, with_cost: bool):
+        self.z3, self.solver, self.chain, self.start = z3, solver, chain, start
+        self.channels = [z3.Int(f"channels{index}") for index in range(len(chain) + 1)]
+        self.kinds = [z3.Int(f"kind{index}") for index in range(len(chain) + 1)]
+        self.variants = [z3.Int(f"variant{index}") for index in range(len(chain))]
+        self.numbers: list[dict[Any, int]] = [{} for _ in self.kinds]
+        self.settings: list[dict[Any, int]] = [{} for _ in self.variants]
+        solver.add(self.channels[0] == start[0].channels, self.kinds[0] == self._kind(0, start))
+        sums: list[list[Any]] = [[], [], []]
+        names = ("params", "macs", "cost")[: 3 if with_cost and settings.cost is not None else 2]
+        for index, stage in enumerate(chain):
+            for column, formula in enumerate(self._stage(index, stage, names)):
+                sums[column].append(formula)
+        for formulas, interval in zip(sums, (settings.budget.params, settings.budget.macs), strict=False):
+            solver.add(z3.Sum(formulas) >= math.ceil(interval.low))
             if interval.high != math.inf:
-                solver.add(total <= int(interval.high))
+                solver.add(z3.Sum(formulas) <= math.floor(interval.high))
+        self.total = z3.Sum(sums[2] or sums[0])
 
-    def _stage(self, solver: Any, index: int, stage: _Stage) -> tuple[Any, Any]:
+    def next(self, deadline: float, *, cheapest: bool) -> tuple[tuple[Option, ...] | None, bool]:
+        """A model as options, if there is one; and whether that is settled: with `cheapest`, proven to be of least cost."""
+        best: tuple[Option, ...] | None = None
+        self.solver.push()
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                self.solver.set("timeout", max(1, int(left * 1000)))
+                verdict = self.solver.check()
+                if verdict == self.z3.unsat:
+                    return best, True
+                if verdict == self.z3.unknown:
+                    return best, False
+                model = self.solver.model()
+                best = self.read(model)
+                if not cheapest:
+                    return best, True
+                self.solver.add(self.total < model.eval(self.total, model_completion=True))
+            return best, False
+        finally:
+            self.solver.pop()
+
+    def _kind(self, index: int, state: State) -> int:
+        value, seen = state
+        return self.numbers[index].setdefault((value.shape[:-1], value.dtype, seen), len(self.numbers[index]))
+
+    def _variant(self, index: int, op: Op) -> int:
+        names = {each.name for each in fields_of(op) if each.metadata.get("size")}
+        key = tuple((name, setting) for name, setting in op.attributes().items() if name not in names)
+        return self.settings[index].setdefault(key, len(self.settings[index]))
+
+    def _stage(self, index: int, stage: Stage, names: Sequence[str]) -> list[Any]:
+        """Constrains a stage to its options; its costs."""
+        groups: dict[tuple[int, int, int], list[Pair]] = {}
+        for incoming, options in stage.items():
+            for option in options:
+                key = self._kind(index, incoming), self._variant(index, option.op), self._kind(index + 1, option.state)
+                groups.setdefault(key, []).append((incoming, option))
+        z3 = self.z3
+        before, variant, after = self.kinds[index], self.variants[index], self.kinds[index + 1]
+        here = {key: z3.And(before == key[0], variant == key[1], after == key[2]) for key in groups}
+        self.solver.add(z3.Or(list(here.values())))
+        for key, pairs in groups.items():
+            self.solver.add(z3.Implies(here[key], self._fits(index, pairs)))
+        return [self._cost(index, name, groups, here) for name in names]
+
+    def _fits(self, index: int, pairs: Sequence[Pair]) -> Any:
+        """What channels may come in and go out in one group of options."""
         z3, before, after = self.z3, self.channels[index], self.channels[index + 1]
-        pairs = [(incoming, option) for incoming, options in stage.items() for option in options]
-        solver.add(z3.Or([after == channels for channels in sorted({option.value.channels for _, option in pairs})]))
-        dense = len({incoming for incoming, _ in pairs}) * len({option.value for _, option in pairs}) == len(pairs)
-        if not dense:
-            solver.add(z3.Or([z3.And(before == i.channels, after == option.value.channels) for i, option in pairs]))
-        costs = []
-        for position, name in enumerate(("params", "macs")):
-            formula = self._polynomial(pairs, position, before, after)
-            if formula is None:
-                formula = z3.Int(f"{name}{index}")
-                for incoming, option in pairs:
-                    here = z3.And(before == incoming.channels, after == option.value.channels)
-                    solver.add(z3.Implies(here, formula == getattr(option, name)))
-            costs.append(formula)
-        return costs[0], costs[1]
+        incoming = sorted({state[0].channels for state, _ in pairs})
+        leaving = sorted({option.state[0].channels for _, option in pairs})
+        if len(incoming) * len(leaving) == len(pairs):
+            return z3.And(z3.Or([before == size for size in incoming]), z3.Or([after == size for size in leaving]))
+        return z3.Or([z3.And(before == state[0].channels, after == option.state[0].channels) for state, option in pairs])
 
-    def _polynomial(self, pairs: Sequence[tuple[Value, _Option]], position: int, before: Any, after: Any) -> Any | None:
-        """The cost as an integer polynomial in the channels before and after, if that agrees with every pair."""
-        fitted = polynomials(pairs[0][1].op, pairs[0][0])
+    def _cost(self, index: int, name: str, groups: Mapping[tuple[int, int, int], Sequence[Pair]], here: Mapping[Any, Any]) -> Any:
+        formulas = {key: self._polynomial(index, pairs, name) for key, pairs in groups.items()}
+        first = next(iter(formulas.values()))
+        if len(formulas) == 1 and first is not None:
+            return first
+        z3, before, after = self.z3, self.channels[index], self.channels[index + 1]
+        total = z3.Real(f"{name}{index}") if name == "cost" else z3.Int(f"{name}{index}")
+        for key, formula in formulas.items():
+            if formula is not None:
+                self.solver.add(z3.Implies(here[key], total == formula))
+                continue
+            for state, option in groups[key]:
+                both = z3.And(here[key], before == state[0].channels, after == option.state[0].channels)
+                figure = getattr(option, name)
+                self.solver.add(z3.Implies(both, total == (z3.RealVal(repr(float(figure))) if name == "cost" else figure)))
+        return total
+
+    def _polynomial(self, index: int, pairs: Sequence[Pair], name: str) -> Any | None:
+        """The cost as an integer polynomial in the channels before and after, if that agrees with every option."""
+        fitted = polynomials(pairs[0][1].op, pairs[0][0][0]) if name != "cost" else None
         if fitted is None:
             return None
-        constant, a, b, ab, aa, bb = (Fraction(x).limit_denominator(10_000) for x in fitted[position])
-        if any(x.denominator != 1 for x in (constant, a, b, ab, aa, bb)):
+        exact = [Fraction(x).limit_denominator(10_000) for x in fitted[0 if name == "params" else 1]]
+        if any(x.denominator != 1 for x in exact):
             return None
-        for incoming, option in pairs:
-            c, d = incoming.channels, option.value.channels
-            cost = option.params if position == 0 else option.macs
-            if constant + a * c + b * d + ab * c * d + aa * c * c + bb * d * d != cost:
+        constant, a, b, ab, aa, bb = map(int, exact)
+        for state, option in pairs:
+            c, d = state[0].channels, option.state[0].channels
+            if constant + a * c + b * d + ab * c * d + aa * c * c + bb * d * d != getattr(option, name):
                 return None
-        return (
-            int(constant)
-            + int(a) * before
-            + int(b) * after
-            + int(ab) * before * after
-            + int(aa) * before * before
-            + int(bb) * after * after
-        )
+        x, y = self.channels[index], self.channels[index + 1]
+        return constant + a * x + b * y + ab * x * y + aa * x * x + bb * y * y
 
-    def read(self, model: Any) -> Chain:
-        value, ops = self.value, []
-        for index, stage in enumerate(self.stages):
+    def read(self, model: Any) -> tuple[Option, ...]:
+        """The options that a model stands for."""
+        return tuple(self._read(model))
+
+    def _read(self, model: Any) -> Iterator[Option]:
+        state = self.start
+        for index, stage in enumerate(self.chain):
             channels = model.eval(self.channels[index + 1]).as_long()
-            option = next(option for option in stage[value] if option.value.channels == channels)
-            ops.append(option.op)
-            value = option.value
-        return tuple(ops)
+            kind, variant = model.eval(self.kinds[index + 1]).as_long(), model.eval(self.variants[index]).as_long()
+            option = next(
+                each
+                for each in stage[state]
+                if each.state[0].channels == channels
+                and self._kind(index + 1, each.state) == kind
+                and self._variant(index, each.op) == variant
+            )
+            yield option
+            state = option.state
 
-    def differs(self, model: Any) -> Any:
-        return self.z3.Or([channels != model.eval(channels) for channels in self.channels])
+    def differs(self, options: Sequence[Option]) -> Any:
+        """Another solution than this one."""
+        return self.z3.Or(
+            [
+                self.z3.Or(
+                    self.channels[index + 1] != option.state[0].channels, self.variants[index] != self._variant(index, option.op)
+                )
+                for index, option in enumerate(options)
+            ]
+        )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from synth import Budget, Infeasible, Interval, Op, Value, chain, macs, sizes
+from properties import DepthRequirement
+from synth import Budget, Infeasible, Interval, Op, Value, chain, infer, macs, sizes
 from synth.budget import UNLIMITED
 from synth.effect import effect, exact_effect, size_fields, with_size
+from synth.memory import peak_bytes
 from synth.op import ShapeMismatch
 from synth.ops import AvgPool, BatchNorm, Conv, Dense, DepthwiseConv, Flatten, GlobalAvgPool, GroupNorm, MultiHeadAttention, Relu
+from synth.requirements import RankRequirement, ReceptiveFieldRequirement
 
 IMAGE = Value((None, 8, 8, 16))
 BOTTLENECK = (Conv(features=16, kernel=1), BatchNorm(), Relu(), Conv(features=16, groups=2), Relu(), Conv(features=32, kernel=1))
@@ -100,6 +105,95 @@ def test_what_cannot_be_shaped_is_infeasible() -> None:
 def test_fitted_effects_are_the_counted_ones(op: Op, shape: tuple[int, ...]) -> None:
     value = Value((None, *shape))
     assert effect(op, value) == exact_effect(op, (value,))
+
+
+FREE = (Conv(features=16, kernel=3), Relu(), Conv(features=16, kernel=3, stride=2))
+FIELDS = {"kernel": (1, 3), "groups": (1, 4), "stride": (1, 2), "dilation": (1, 2)}
+
+
+@functools.cache
+def every_setting(value: Value, ops: tuple[Op, ...], widths: tuple[int, ...], goal: Value) -> list[tuple[Op, ...]]:
+    """Oracle: all fields and sizes of all ops, those that lead to the goal."""
+    found = []
+    for settings in itertools.product(*(_settings(op, widths) for op in ops)):
+        try:
+            graph = chain(value, settings)
+        except ShapeMismatch:
+            continue
+        found += [settings] if graph.values[graph.outputs[0]] == goal else []
+    return found
+
+
+def _settings(op: Op, widths: tuple[int, ...]) -> list[Op]:
+    domains = {name: values for name, values in (FIELDS | {"features": widths}).items() if name in op.attributes()}
+    return [replace(op, **dict(zip(domains, values, strict=True))) for values in itertools.product(*domains.values())]
+
+
+@pytest.mark.parametrize("by_z3", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": Budget(Interval(0, 900))},
+        {"requirements": [ReceptiveFieldRequirement((0, 5, 5, 0))], "budget": Budget(macs=Interval(0, 40_000))},
+        {"requirements": [RankRequirement(2 * 4 * 4 * 16)], "multiple": 16},
+        {"budget": Budget(peak_bytes=Interval(0, 4 * (8 * 8 * 16 + 8 * 8 * 8)))},
+    ],
+    ids=["parameters", "window", "rank", "memory"],
+)
+def test_fields_and_sizes_together_are_those_of_brute_force(options: dict, by_z3: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_z3:
+        monkeypatch.setattr(sizes, "LARGEST_FRONTIER", 0)
+    value, goal, widths = Value((None, 8, 8, 16)), Value((None, 4, 4, 16)), (8, 16)
+    budget, asked = options.get("budget", UNLIMITED), options.get("requirements", [])
+    meeting = []
+    for ops in every_setting(value, FREE, widths, goal):
+        graph = chain(value, ops)
+        found = infer(graph) if asked else None
+        fits = all(each.met(found) for each in asked if found is not None)
+        fits &= budget.distance(graph.params, macs(graph), peak_bytes(graph)) == 0
+        fits &= all(op.features % options.get("multiple", 1) == 0 for op in ops if isinstance(op, Conv))
+        meeting += [ops] if fits else []
+    count = 4 if by_z3 else 10**6
+    solved = sizes.solve(value, FREE, goal, widths=widths, fields=FIELDS, count=count, time_limit=60, **options)
+    assert isinstance(solved, tuple) and meeting
+    assert set(solved) <= set(meeting) and len(set(solved)) == len(solved)
+    assert by_z3 or set(solved) == set(meeting)
+    assert chain(value, solved[0]).params == min(chain(value, ops).params for ops in meeting)
+
+
+def test_the_cheapest_by_a_cost_of_the_caller_is_first_by_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    goal, cost = Value((None, 8, 8, 32)), lambda op, value: 1.5 + 100.0 / value.channels if isinstance(op, Conv) else 0.25
+    by_enumeration = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, cost=cost)
+    monkeypatch.setattr(sizes, "LARGEST_FRONTIER", 0)
+    by_z3 = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, cost=cost, time_limit=20)
+    assert isinstance(by_enumeration, tuple) and isinstance(by_z3, tuple)
+    totals = [sum(cost(op, chain(IMAGE, ops[:k]).values[chain(IMAGE, ops[:k]).outputs[0]]) for k, op in enumerate(ops))
+              for ops in (by_enumeration[0], by_z3[0])]  # fmt: skip
+    assert totals[0] == pytest.approx(totals[1]) == pytest.approx(4.5 + 3 * 0.25 + 100 / 16 + 2 * 100 / 32)
+
+
+def test_diverse_solutions_are_further_apart_than_the_cheapest_ones() -> None:
+    goal = Value((None, 8, 8, 32))
+    near = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, count=4)
+    far = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, count=4, diverse=True)
+    assert isinstance(near, tuple) and isinstance(far, tuple) and near[0] == far[0]
+    assert spread(far) > spread(near)
+
+
+def spread(solutions: tuple[tuple[Op, ...], ...]) -> float:
+    """The least difference in features of any two."""
+    features = [[op.features for op in ops if isinstance(op, Conv)] for ops in solutions]
+    return min(sum(abs(a - b) for a, b in zip(x, y, strict=True)) for x, y in itertools.combinations(features, 2))
+
+
+def test_what_sizes_cannot_decide_is_refused() -> None:
+    goal = Value((None, 8, 8, 32))
+    with pytest.raises(ValueError, match="kernal"):
+        sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, fields=("kernal",))
+    with pytest.raises(ValueError, match="depth"):
+        sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, requirements=[DepthRequirement(3)])
+    none = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, requirements=[ReceptiveFieldRequirement((0, 5, 5, 0))])
+    assert isinstance(none, Infeasible) and any("receptive field" in line for line in none.core)
 
 
 def test_importing_synth_does_not_load_z3() -> None:

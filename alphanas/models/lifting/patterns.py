@@ -227,6 +227,9 @@ def reshape(this: Matcher, slot: int, step: Step) -> Match | None:
     if not isinstance(x, int) or not before.shape or step.params.get("dimensions") is not None:
         return None
     sizes = tuple(size for size in after.shape[1:] if size is not None)
+    if len(sizes) > 1 and sizes[-1] == before.shape[-1]:
+        # What keeps its features can do so at any number of them.
+        sizes = (*sizes[:-1], -1)
     return Match(Flatten() if len(sizes) == 1 and len(before.shape) > 2 else Reshape(shape=sizes), (x,))
 
 

@@ -27,7 +27,7 @@ def patches(net: Net, width: int, patch: int) -> str:
         raise ShapeMismatch(f"patches of {patch}×{patch} pixels do not fill {height}×{breadth}; wanted multiples of {patch}")
     conv = Conv(features=width, kernel=patch, stride=patch, padding="VALID", use_bias=True)
     x = net(conv, net.input, name="patches")
-    return net(Reshape(shape=(height * breadth // patch**2, width)), x, name="tokens")
+    return net(Reshape(shape=(height * breadth // patch**2, -1)), x, name="tokens")
 
 
 def encoder_block(net: Net, x: str, *, heads: int, hidden: int, dropout: float = 0.0) -> str:
