@@ -98,6 +98,12 @@ class Search:
     region_min: int = option(1, POSITIVE, "fewest nodes that one proposal replaces")
     region_max: int = option(8, POSITIVE, "most nodes that one proposal replaces")
     mutation: float = option(0.5, Number(0.0, 1.0), "probability that a property of the region is changed before synthesis")
+    properties: tuple[str, ...] = option(
+        (),
+        ListOf(Text("scale, equivariance, causality, rank, package.module:PROPERTY or file.py:PROPERTY"), distinct=True),
+        "properties beyond shape, depth and mixing that changes must keep; one's own by its import path",
+    )
+    property_mutation: float = option(0.0, Number(0.0, 1.0), "probability that one of these is relaxed in a replacement")
     attempts: int = option(4, POSITIVE, "a generation makes at most this many times its size in proposals, failed ones included")
 
 
@@ -374,10 +380,21 @@ def _resolve_paths(mapping: dict[str, Any], overridden: Mapping[str, Any], folde
     if colon and file.endswith(".py"):
         found = _find(file, _bases("model" in overridden, folder), "model", faults)
         mapping["model"] = f"{found}:{factory}"
+    search = mapping.get("search")
+    properties = search.get("properties") if isinstance(search, dict) else None
+    if isinstance(search, dict) and isinstance(properties, list):
+        bases = _bases("search.properties" in overridden, folder)
+        search["properties"] = [_located(text, bases, "search.properties", faults) for text in properties]
     weights = mapping.get("weights")
     if isinstance(weights, str) and weights:
         mapping["weights"] = str(_find(weights, _bases("weights" in overridden, folder), "weights", faults, folders=True))
     return faults
+
+
+def _located(text: Any, bases: tuple[Path, ...], key: str, faults: list[Fault]) -> Any:
+    """`file.py:NAME` with the file's absolute path; anything else as it is."""
+    file, colon, name = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    return f"{_find(file, bases, key, faults)}:{name}" if colon and file.endswith(".py") else text
 
 
 def _bases(overridden: bool, folder: Path) -> tuple[Path, ...]:

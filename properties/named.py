@@ -58,8 +58,8 @@ def _module(name: str, path: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(path)
-    except ImportError as error:
-        raise ValueError(f"property {name!r}: cannot import {path}: {error}; give {FORMS}") from error
+    except Exception as error:  # whatever one's own module raises
+        raise ValueError(f"property {name!r}: cannot import {path}: {_said(error)}; give {FORMS}") from error
 
 
 def _file(name: str, path: Path) -> ModuleType:
@@ -78,7 +78,11 @@ def _file(name: str, path: Path) -> ModuleType:
     module = sys.modules[label] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
+    except Exception as error:  # whatever one's own file raises
         sys.modules.pop(label)
-        raise ValueError(f"property {name!r}: cannot run {path}: {error}") from error
+        raise ValueError(f"property {name!r}: cannot run {path}: {_said(error)}") from error
     return module
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)

@@ -7,11 +7,16 @@ parallel paths add up, and no bound exceeds the number of elements of either end
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from properties.interpreter import Context
 from properties.relation import RelationalProperty
 from properties.rules import every
 from properties.shape import Shape
+
+if TYPE_CHECKING:
+    from properties.inference import Inference
+    from properties.property import Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,15 @@ def is_bounded_by_its_ends(context: Context, operand: int, output: int) -> Rank:
     return between(context.equation.input_types[operand], context.equation.output_types[output])
 
 
+def _demands(inference: Inference, input: int, output: int) -> tuple[Requirement, ...]:
+    from properties.requirements import RankRequirement
+
+    return (RankRequirement.of(inference, input, output),)
+
+
 RANK = RelationalProperty(
     name="rank",
+    demands=_demands,
     identity=lambda shape: Rank(shape.size, shape.size, shape.size),
     top=between,
     rules=every(is_bounded_by_its_ends),

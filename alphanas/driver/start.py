@@ -15,12 +15,14 @@ from alphanas.execution import LocalPool
 from alphanas.models.lifting import Lifted
 from alphanas.models.resolve import resolve_with_report
 from alphanas.report.progress import Progress, Silent
+from alphanas.search import strategies
 from alphanas.study import Recorder, Study, create_study, environment, open_study, resume_study
 
 
 def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
     """A new search in a new folder."""
     started = time.monotonic()
+    strategies.build(config)  # what it cannot work with is said before anything is written
     pictures = data.load(config.data)
     seed = open_model(config, pictures)
     recorder = create_study(

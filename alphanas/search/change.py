@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from alphanas.search.archive import Archive, Member
+from alphanas.search.kept import lost
 from alphanas.search.moves import MOVES, Options
 from alphanas.search.proposal import Failure, New, Proposal
 from synth import Graph
@@ -26,6 +27,9 @@ def changed(
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     made = MOVES[kind](parent.graph, rng, options)
     answer = made.answer
+    if isinstance(answer, New) and not options.property_mutation:
+        missing = lost(parent.graph, answer.graph, options.properties)
+        answer = Failure("property_lost", "; ".join(missing)) if missing else answer
     if isinstance(answer, New):
         repeats = archive.repeats(answer.graph)
         answer = New(canonical(answer.graph)) if repeats is None else Failure("duplicate", repeats)

@@ -16,6 +16,7 @@ import numpy as np
 from alphanas.search import resizing
 from alphanas.search.proposal import Answer, Failure, New
 from alphanas.search.widths import WidthGroup, scaled, width_groups
+from properties import Property
 from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice, synthesize
 from synth.analysis import macs
 from synth.budget import Budget, Interval
@@ -38,6 +39,10 @@ class Options:
     macs_ratio: float = 1.5
     """Multiply-adds of a replacement, at most this times the region's."""
     time_limit: float = 2.0
+    properties: tuple[Property, ...] = ()
+    """What changes must keep, beyond shape, depth and mixing."""
+    property_mutation: float = 0.0
+    """Probability that a replacement may keep such a property less than fully."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,18 @@ def region_problem(graph: Graph, rng: np.random.Generator, options: Options) -> 
 def mutated_problem(region: Region, rng: np.random.Generator, options: Options) -> tuple[Problem, tuple[Change, ...]]:
     """The problem of replacing a region by what nearly has its properties, under a smaller budget; and how it differs."""
     piece = region.subgraph()
-    mutation = Target.of(piece).mutate(
-        rng, params=piece.params, params_ratio=options.params_ratio, depth_p=options.mutation, mixing_p=options.mutation
+    mutation = Target.of(piece, properties=options.properties).mutate(
+        rng,
+        params=piece.params,
+        params_ratio=options.params_ratio,
+        depth_p=options.mutation,
+        mixing_p=options.mutation,
+        further_p=options.property_mutation,
     )
     limit = Interval(0, max(1, math.ceil(options.macs_ratio * macs(piece))))
     target = mutation.target.within(Budget(mutation.target.budget.params, limit))
-    problem = Problem.of(piece, target, max_length=options.max_length, widths=widths_up_to(_widest(piece)))
+    widths = widths_up_to(_widest(piece))
+    problem = Problem.of(piece, target, max_length=options.max_length, widths=widths, properties=options.properties)
     return problem, mutation.changes
 
 

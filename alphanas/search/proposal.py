@@ -8,7 +8,7 @@ from typing import Any, Literal
 from synth import Graph
 from synth.target import Change
 
-Cause = Literal["infeasible", "gave_up", "unfit", "duplicate", "nothing_to_change"]
+Cause = Literal["infeasible", "gave_up", "unfit", "duplicate", "nothing_to_change", "property_lost"]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Protocol
 import numpy as np
 
 from alphanas.config import Config
-from alphanas.errors import UserError, nearest
+from alphanas.errors import Fault, UserError, nearest
 from alphanas.search.archive import Archive
 from alphanas.search.evolution import Evolution
 from alphanas.search.moves import Options
 from alphanas.search.proposal import Proposal
 from alphanas.search.random_synthesis import RandomSynthesis
 from alphanas.search.width_scaling import WidthScaling
+from properties import Property, find
 
 
 class Strategy(Protocol):
@@ -37,7 +38,27 @@ def options_of(config: Config) -> Options:
         max_length=synthesis.max_length,
         params_ratio=(max(low, 1e-3), max(high, 1e-3)),
         time_limit=synthesis.time_limit,
+        properties=kept_properties(config),
+        property_mutation=search.property_mutation,
     )
+
+
+def kept_properties(config: Config) -> tuple[Property, ...]:
+    """The properties that a configuration names; UserError for what cannot be found, is none, or makes no demands."""
+    found, faults = [], []
+    for name in config.search.properties:
+        try:
+            each = find(name)
+        except ValueError as error:
+            faults.append(Fault("search.properties", str(error)))
+            continue
+        if each.demands is None:
+            remedy = "give the property `demands`, or take shape, depth and mixing out: they are always read"
+            faults.append(Fault("search.properties", f"{name!r} demands nothing of a replacement", "", remedy))
+        found.append(each)
+    if faults:
+        raise UserError(faults, cause="bad_config")
+    return tuple(found)
 
 
 STRATEGIES: Mapping[str, Callable[[Config], Strategy]] = {

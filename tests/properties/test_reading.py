@@ -31,10 +31,10 @@ def test_the_readme_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [printed[0], printed[1], printed[-2], printed[-1]] == [
         expected[0], expected[1].split(":")[0], "384", expected[-1]
     ]  # fmt: skip
-    (tmp_path / "precision.py").write_text(module)
+    (tmp_path / "transcendental.py").write_text(module)
     monkeypatch.syspath_prepend(str(tmp_path))
     exec(use, {})
-    sys.modules.pop("precision")
+    sys.modules.pop("transcendental")
     assert len(module.splitlines()) < 100
 
 
