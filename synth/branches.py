@@ -62,7 +62,7 @@ def synthesize(
             yield from (graph for graph in found.graphs if _branches(graph)) if isinstance(found, Found) else ()
 
     reason = "no program with blocks of the drawn libraries met the target"
-    return answer(problem, candidates(), count, clock, otherwise=lambda: GaveUp(reason, clock.seconds))
+    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
 
 
 def library(problem: Problem, goal: Value, number: int) -> tuple[Op, ...]:

@@ -44,7 +44,7 @@ def canonical(graph: Graph) -> Graph:
             stands[node.name] = same
             continue
         stands[node.name] = node.name
-        kept[node.name] = Node(node.name, op, reads)
+        kept[node.name] = replace(node, inputs=reads)
         keys[node.name] = digest([meaning(op), *(keys[name] for name in reads)])
         if is_plain(op, values):
             plain[op, reads] = node.name

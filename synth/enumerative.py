@@ -48,7 +48,7 @@ def synthesize(
                 yield graph
 
     core = (*map(describe, problem.target.requirements), str(problem.target.budget), f"at most {problem.max_length} ops")
-    return answer(problem, candidates(), count, clock, otherwise=lambda: Infeasible(core, clock.seconds))
+    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: Infeasible(core, clock.seconds))
 
 
 def _in_order(problem: Problem, alphabet: Alphabet) -> Iterator[Prefix]:

@@ -37,12 +37,15 @@ def signature(graph: Graph) -> tuple[object, ...]:
     """What equal programs have in common, without running them: the types of their ends, and the arrays that they own."""
     ends = tuple(item.value for item in graph.inputs), tuple(graph.values[name] for name in graph.outputs)
     owned = Counter(kind for node in graph.nodes for _, kind, _ in _arrays(node, graph))
-    return *ends, frozenset(owned.items())
+    return *ends, frozenset(owned.items()), sum(len(node.ties) for node in graph.nodes)
 
 
 def equivalent(first: Graph, second: Graph) -> bool:
     """Whether two programs are known to be equal up to which weight is called what; False also where that is not known."""
     if signature(first) != signature(second) or max(macs(first), macs(second)) > LARGEST:
+        return False
+    # Nodes that share running statistics update them one after the other, which is not followed here.
+    if _shares_state(first) or _shares_state(second):
         return False
     return all(_agree(fingerprint(first, draw), fingerprint(second, draw)) for draw in range(DRAWS))
 
@@ -127,6 +130,8 @@ def _weights(graph: Graph, draw: int) -> dict[str, dict[str, np.ndarray]]:
             rng = np.random.default_rng([draw, 1, seen[kind], zlib.crc32(repr(kind).encode())])
             seen[kind] += 1
             found[node.name][name] = _drawn(rng, weight, trained=bool(kind[0]))
+    for node in graph.nodes:
+        found[node.name] |= {tie.weight: found[tie.owner][tie.name] for tie in node.ties}
     return found
 
 
@@ -143,13 +148,12 @@ def _drawn(rng: np.random.Generator, weight: Weight, *, trained: bool) -> np.nda
 
 def _arrays(node: Node, graph: Graph) -> list[tuple[str, Kind, Weight]]:
     """(name, kind, what it is) of everything that a node owns."""
-    inputs = graph.input_values(node)
-    owned = [(True, node.op.weights(*inputs)), (False, state_of(node.op, inputs))]
+    owned = graph.owned(node)
     # A model's own constants are no one else's; other arrays start anew in every program.
     whose = node.name if isinstance(node.op, ModalOp) and node.op.keeps_state else ""
     return [
         (name, (trained, tuple(size for size in each.shape if size != 1), *_start(each), each.dtype, whose), each)
-        for trained, arrays in owned
+        for trained, arrays in ((True, owned["params"]), (False, owned["state"]))
         for name, each in arrays.items()
     ]
 
@@ -173,12 +177,16 @@ def _owners(graph: Graph) -> tuple[Node, ...]:
         operands[node.name] = reads
         keys[node.name] = digest([str(node.op), *(keys[name] for name in reads)])
         kinds = [str(kind) for _, kind, _ in _arrays(node, graph)]
-        if len(reads) == 1 and not kinds:
+        if len(reads) == 1 and not kinds and not node.ties:
             skeletons[node.name] = skeletons[reads[0]]
             continue
         skeletons[node.name] = digest([kinds, *(skeletons[name] for name in reads)])
     order = [graph.by_name[name] for name in _depth_first(graph.outputs, operands) if name in graph.by_name]
     return tuple(node for node in order if isinstance(node.op, ModalOp) or _arrays(node, graph))
+
+
+def _shares_state(graph: Graph) -> bool:
+    return any(tie.weight in state_of(node.op, graph.input_values(node)) for node in graph.nodes for tie in node.ties)
 
 
 def _depth_first(ends: Sequence[str], operands: Mapping[str, Sequence[str]]) -> list[str]:

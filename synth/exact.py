@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from synth import sizes, taste
 from synth.block import assembled
 from synth.budget import ANY, UNLIMITED, Interval
 from synth.op import Value
@@ -45,7 +46,15 @@ def synthesize(
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
     graphs = (assembled(problem.value, path) for path in paths)
-    return answer(problem, graphs, count, clock, optimal=rng is None, otherwise=lambda: _without_budget(problem, clock))
+    return answer(
+        problem,
+        graphs,
+        count,
+        clock,
+        optimal=rng is None,
+        diverse=rng is not None,
+        otherwise=lambda: _without_budget(problem, clock),
+    )
 
 
 def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
@@ -139,14 +148,14 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
     Where that keeps missing the budget, exact search with random costs, which ends if there is no program.
     """
     lengths = np.array([table[0] for table in space.counts(problem.prior)])
-    if problem.prior and lengths[1:].any():
-        lengths = np.array([0.0, *(lengths[1:] > 0)])
+    if problem.prior:
+        lengths = taste.lengths(lengths)
     draws = _free(problem, space, lengths, rng) if _is_free(problem) else _within(problem, space, lengths, rng, clock)
     misses = 0
     for path in draws:
         misses = misses + 1 if path is None else 0
         if path is not None:
-            yield path
+            yield _roomy(problem, path, rng)
         if misses == MISSES or (clock.is_up and misses >= LATE_MISSES):
             break
     plain = solution_space(problem)
@@ -155,6 +164,15 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
         costs = rng.exponential(size=len(opened.spelled.next))
         for _, path in opened.cheapest(costs, _limits(problem), deadline=clock.deadline):
             yield path
+
+
+def _roomy(problem: Problem, path: Path, rng: np.random.Generator) -> Path:
+    """The roomiest of a drawn program and of some others of the same kinds, where taste is to decide and sizes are free."""
+    if not problem.prior or not problem.widths:
+        return path
+    goal, budget, count = _goal(problem), problem.target.budget, taste.SIZINGS
+    found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, count=count, time_limit=0.2)
+    return taste.roomiest(problem.value, (path, *found)) if isinstance(found, tuple) else path
 
 
 def _is_free(problem: Problem) -> bool:

@@ -63,7 +63,7 @@ def synthesize(
                 yield graph
 
     reason = f"none of {attempts} attempts of at most {problem.max_length} ops met the target"
-    return answer(problem, candidates(), count, clock, otherwise=lambda: GaveUp(reason, clock.seconds))
+    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
 
 
 def _attempt(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from synth.analysis import macs
+from synth.canonical import canonical
+from synth.equivalence import equivalent
 from synth.graph import Graph
 from synth.memory import peak_bytes
 from synth.problem import Problem, left_to_proof
@@ -48,6 +50,11 @@ def prove(problem: Problem, graph: Graph) -> Proof:
     return Proof(found, problem.target.distance_of(found, params, work, memory), params, work, memory)
 
 
+def _proven(problem: Problem, graph: Graph) -> tuple[Graph, Proof] | None:
+    proof = prove(problem, graph)
+    return (graph, proof) if proof.distance == 0 else None
+
+
 def answer(
     problem: Problem,
     candidates: Iterable[Graph],
@@ -55,24 +62,30 @@ def answer(
     clock: Clock,
     *,
     optimal: bool = False,
+    diverse: bool = False,
     otherwise: Callable[[], Infeasible | GaveUp],
 ) -> Result:
-    """The first `count` distinct candidates that are proven to meet the target; `otherwise` says why if there are none."""
-    graphs: dict[str, Graph] = {}
-    proofs: list[Proof] = []
+    """The first `count` candidates that are proven to meet the target, no two of one canonical form; `otherwise` says why if there
+    are none.
+
+    They come out canonical, unless what changes nothing is what meets the target. With `diverse`, no two are known to compute the
+    same either.
+    """
+    found: dict[str, tuple[Graph, Proof]] = {}
     repeated = refused = 0
     for graph in candidates:
-        repeated = repeated + 1 if graph.hash in graphs else 0
-        if graph.hash not in graphs:
-            proof = prove(problem, graph)
-            refused += proof.distance > 0
-            if proof.distance == 0:
-                graphs[graph.hash] = graph
-                proofs.append(proof)
-        if len(graphs) == count or repeated > PATIENCE or clock.is_up:
+        form = canonical(graph)
+        known = form.hash in found or (diverse and any(equivalent(form, other) for other, _ in found.values()))
+        repeated = repeated + 1 if known else 0
+        proven = None if known else _proven(problem, form) or (None if form == graph else _proven(problem, graph))
+        refused += not known and proven is None
+        if proven is not None:
+            found[form.hash] = proven
+        if len(found) == count or repeated > PATIENCE or clock.is_up:
             break
-    if graphs:
-        return Found(tuple(graphs.values()), tuple(proofs), clock.seconds, optimal=optimal)
+    if found:
+        graphs, proofs = zip(*found.values(), strict=True)
+        return Found(graphs, proofs, clock.seconds, optimal=optimal)
     unproven = [describe(each) for each in problem.target.requirements if left_to_proof(each)]
     if unproven and refused:
         return GaveUp(f"none of {refused} programs that meet the rest of the target has {' and '.join(unproven)}", clock.seconds)

@@ -100,6 +100,7 @@ class Slice(Op):
     """The features from `start` to `stop`."""
 
     taste = 0.0
+    keeps_nonnegative = True
 
     start: int = 0
     stop: int = 1

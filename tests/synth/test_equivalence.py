@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synth import Builder, Graph, Op, Value, chain
+from synth import Builder, Graph, Input, Node, Op, Value, chain
+from synth.canonical import canonical
 from synth.equivalence import DRAWS, equivalent, fingerprint, signature
+from synth.graph import Tie
 from synth.ops import (
     Add,
     AvgPool,
@@ -111,6 +113,24 @@ def test_a_plain_op_on_both_branches_may_move_behind_a_merge_that_it_passes() ->
     behind = Graph(plain.inputs, (*plain.nodes, *chain(Value((None, 5, 5, 8)), [Relu()], "end").nodes), ("relu0",))
     assert equivalent(inside, behind)
     assert not equivalent(branches(Add(), [left, Relu()], [right, Relu()]), branches(Add(), [left], [right]))
+
+
+def test_layers_that_share_their_arrays_are_not_those_that_do_not() -> None:
+    layer = Dense(features=4)
+
+    def stacked(names: tuple[str, ...], *ops: Op, tied: bool = True) -> Graph:
+        nodes, last = [], "input"
+        for name, op in zip(names, ops, strict=True):
+            ties = (Tie("kernel", names[0], "kernel"),) if tied and op == layer and name != names[0] else ()
+            nodes.append(Node(name, op, (last,), ties))
+            last = name
+        return Graph((Input("input", (None, 5, 5, 4)),), tuple(nodes), (last,))
+
+    once, twice = stacked(("a", "b", "c"), layer, Relu(), layer), stacked(("a", "b", "c"), layer, Relu(), layer, tied=False)
+    assert not equivalent(once, twice)
+    before, behind = (stacked(("u", "v", "w", "x"), layer, *ops, layer) for ops in ((Relu(), MaxPool()), (MaxPool(), Relu())))
+    assert equivalent(before, behind)
+    assert canonical(once).params == once.params < twice.params
 
 
 @pytest.mark.parametrize("op", [Softmax(), RmsNorm()])
