@@ -169,7 +169,8 @@ class Classes:
         stem = _camel(stem) or "Block"
         known = next((other for other in self._classes.values() if other.name == stem), this)
         usual = {member.name for member in known.instances[0]}
-        marked = [f"{stem}With{_camel(member.name)}" for member in this.instances[0] if member.name not in usual][:1]
+        unusual = [member.name for member in this.instances[0] if member.name not in usual and not member.name[-1].isdecimal()]
+        marked = [f"{stem}With{_camel(member)}" for member in unusual[:1]]
         numbered = (f"{stem}{number}" for number in range(2, 1000))
         name = next(name for name in (stem, *marked, *numbered) if name not in self._names)
         self._names.add(name)

@@ -83,7 +83,7 @@ def embed(op: embedding.Embed, site: Site) -> str:
 
 def attend(op: embedding.Attend, site: Site) -> str:
     """Products with the rows of a table."""
-    return site.add("MatMul", site.inputs[0], site.array("table", np.ascontiguousarray(site.weights["embedding"].T)))
+    return site.add("MatMul", site.inputs[0], site.add("Transpose", site.weight("embedding"), name="table", perm=[1, 0]))
 
 
 def feature_slice(op: layout.Slice, site: Site) -> str:

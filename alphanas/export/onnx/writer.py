@@ -101,7 +101,11 @@ class Site:
         return self.writer.array(f"{self.node.name}/{name}", value)
 
     def weight(self, name: str) -> str:
-        """A weight as it is."""
+        """A weight as it is; one that another node owns and has written is that one."""
+        for tie in self.node.ties:
+            shared = f"{tie.owner}/{tie.name}"
+            if tie.weight == name and shared in self.writer.initializers:
+                return shared
         return self.array(name, self.weights[name])
 
     def per_feature(self, name: str, value: np.ndarray) -> str:

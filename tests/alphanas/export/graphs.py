@@ -12,7 +12,7 @@ import numpy as np
 import alphanas
 from alphanas.models import zoo
 from synth import OPS, Graph, Input, Node, Region, chain, splice
-from synth.graph import Variables
+from synth.graph import Tie, Variables
 from synth.op import Value
 from tests.harnesses import OP_CASES, dtype_of
 
@@ -98,6 +98,27 @@ def several() -> Row:
     return with_weights(Graph(inputs, nodes, ("head", "conv", "more")))
 
 
+def tied() -> Row:
+    """A language model whose last layer shares the table of its first; its input is of whole numbers."""
+    nodes = (
+        Node("embed", OPS["embed"](entries=7, features=4), ("tokens",)),
+        Node("attention", OPS["multi_head_attention"](heads=2, causal=True), ("embed",)),
+        Node("norm", OPS["layer_norm"](), ("attention",)),
+        Node("attend", OPS["attend"](features=7), ("norm",), (Tie("embedding", "embed", "embedding"),)),
+    )
+    return with_weights(Graph((Input("tokens", (None, 5), "int32"),), nodes, ("attend",)))
+
+
+def heir() -> Row:
+    """A shared array whose first owner no output needs any more."""
+    nodes = (
+        Node("unread", OPS["dense"](features=6), ("x",)),
+        Node("left", OPS["dense"](features=6), ("x",), (Tie("kernel", "unread", "kernel"),)),
+        Node("right", OPS["dense"](features=6), ("left",), (Tie("kernel", "unread", "kernel"),)),
+    )
+    return with_weights(Graph((Input("x", (None, 6)),), nodes, ("right",)))
+
+
 def opaque() -> Row:
     """A plain function that holds what the vocabulary has no word for: a minimum, a running sum, powers, a choice."""
     rng = np.random.default_rng(0)
@@ -112,4 +133,5 @@ def opaque() -> Row:
     return graph, variables
 
 
-GRAPHS: dict[str, Callable[[], Row]] = {row.__name__: row for row in (every_op, edited, pruned, branches, tokens, several, opaque)}
+ROWS = (every_op, edited, pruned, branches, tokens, several, tied, heir, opaque)
+GRAPHS: dict[str, Callable[[], Row]] = {row.__name__: row for row in ROWS}

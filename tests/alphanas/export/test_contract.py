@@ -16,6 +16,7 @@ from tests.alphanas.export.graphs import GRAPHS
 from tests.harnesses import OP_CASES
 
 QUICK = {("every_op", "onnx"), ("every_op", "flax"), ("branches", "graph"), ("several", "onnx"), ("opaque", "onnx")}
+QUICK |= {(graph, format) for graph in ("tied", "heir") for format in ("graph", "flax", "onnx")}
 REFUSED = {("opaque", "tvm"): "node opaque: cannot lower cumsum"}
 """What a format cannot hold, and what it says."""
 

@@ -15,7 +15,7 @@ from alphanas.export.onnx.ops import EMITTERS
 from alphanas.models import zoo
 from synth import OPS, Graph, Input, Node, chain
 from synth.op import Value
-from tests.alphanas.export.graphs import branches, trained_variables
+from tests.alphanas.export.graphs import branches, tied, trained_variables
 from tests.strategies import random_graph
 
 onnx = pytest.importorskip("onnx")
@@ -87,6 +87,11 @@ def test_weights_too_large_for_one_file_lie_beside_it(tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     x = np.ones((2, 40), np.float32)
     np.testing.assert_allclose(session.run(None, {"input": x})[0], graph.apply(variables, x), atol=1e-5)
+
+
+def test_a_shared_table_is_written_once():
+    graph, variables = tied()
+    assert [name for name in written(graph, variables).initializers if "embedding" in name] == ["embed/embedding"]
 
 
 def test_without_the_package_the_error_says_which_extra(tmp_path, monkeypatch):
