@@ -2,7 +2,9 @@
 
 In `length` order sequences of equal length come in the order of the alphabet; in `random` order each length is shuffled, by a
 permutation that is computed and never stored. Complete for the alphabet: every sequence of at most `max_length` ops is visited, so
-what exists is found and, given the time, what does not is Infeasible. It assumes that composed summaries decide the requirements.
+what exists is found and, given the time, what does not is Infeasible, with all requirements and not a smallest set of them as its
+reason. It assumes that composed summaries decide the requirements, and with `widths` that the sizes of one sequence are settled in
+the time that they are given. The first program found is one of the shortest. Needs no finite state space.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synth.graph import Graph
-from synth.op import Op, ShapeMismatch, alternatives, output_value
+from synth.growing import Growing
+from synth.op import Op, ShapeMismatch, output_value
 from synth.prefix import Prefix
 from synth.problem import Problem
-from synth.proving import Clock, answer
+from synth.proving import answer
 from synth.result import Infeasible, Result
 from synth.space import Alphabet
 from synth.target import describe
@@ -34,21 +36,17 @@ def synthesize(
     """The first `count` programs that meet the target; `rng` shuffles the `random` order and draws sizes (without: seed 0)."""
     if order not in ORDERS:
         raise ValueError(f"no enumerative order is called {order!r}; known are {', '.join(ORDERS)}")
-    clock = Clock.of(time_limit)
-    rng = rng if rng is not None else np.random.default_rng(0)
-    alphabet = Alphabet.of(problem.vocabulary, problem.sizes)
-    prefixes = _in_order(problem, alphabet) if order == "length" else _shuffled(problem, alphabet, rng)
-
-    def candidates() -> Iterator[Graph]:
-        for prefix in prefixes:
-            if clock.is_up:
-                return
-            graph = prefix.finished(problem, rng) if prefix.distance(problem) == 0 else None
-            if graph is not None:
-                yield graph
-
+    run = Growing.of(problem, rng, time_limit)
+    prefixes = _in_order(problem, run.alphabet) if order == "length" else _shuffled(problem, run.alphabet, run.rng)
     core = (*map(describe, problem.target.requirements), str(problem.target.budget), f"at most {problem.max_length} ops")
-    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: Infeasible(core, clock.seconds))
+    return answer(
+        problem,
+        run.programs(prefixes),
+        count,
+        run.clock,
+        diverse=rng is not None,
+        otherwise=lambda: Infeasible(core, run.clock.seconds),
+    )
 
 
 def _in_order(problem: Problem, alphabet: Alphabet) -> Iterator[Prefix]:
@@ -65,7 +63,7 @@ def _of_length(prefix: Prefix, alphabet: Alphabet, left: int) -> Iterator[Prefix
 
 
 def _shuffled(problem: Problem, alphabet: Alphabet, rng: np.random.Generator) -> Iterator[Prefix]:
-    letters = [op for op_type in alphabet.op_types for op in alternatives(op_type, alphabet.sizes)]
+    letters = list(alphabet.letters)
     for length in range(problem.max_length + 1):
         for number in permuted(len(letters) ** length, rng):
             found = _spelled(problem, letters, number, length)

@@ -62,7 +62,7 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     goal, budget = _goal(problem), problem.target.budget
     limits: dict[str, tuple[Cost, Interval]] = {"parameters": (params_of, budget.params), "MACs": (macs_of, budget.macs)}
     limits = {name: limit for name, limit in limits.items() if limit[1] != ANY}
-    here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
+    here = _frame(problem, goal)
 
     def possible(kept: list[Question | str]) -> bool:
         opened = _opened(problem, product(here, [each for each in kept if isinstance(each, Question)], prior=False), clock)
@@ -88,20 +88,29 @@ def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeas
     goal = shape_goal(problem)
     if isinstance(goal, Infeasible):
         return goal
-    here = frame(_alphabet(problem), problem.value, goal, problem.max_length)
+    here = _frame(problem, goal)
     asked = questions(problem, goal)
     found = product(here, asked, prior=prior)
     shelf().keep()
     if found.feasible:
         return found
-    shape = f"an output of {goal} from {problem.value} in at most {problem.max_length} ops"
     if not here.reachable:
-        return Infeasible((shape,))
+        return Infeasible(_unreached(problem, here))
+    shape = f"an output of {goal} from {problem.value} in at most {problem.max_length} ops"
     return Infeasible((shape, *(question.label for question in _core(here, asked))))
 
 
-def _alphabet(problem: Problem) -> Alphabet:
-    return replace(Alphabet.of(problem.vocabulary, problem.sizes), further=problem.further)
+def _frame(problem: Problem, goal: Value) -> Frame:
+    return frame(Alphabet.of(problem.vocabulary, problem.sizes, problem.further), problem.value, goal, problem.max_length)
+
+
+def _unreached(problem: Problem, here: Frame) -> tuple[str, ...]:
+    """Why no sequence has the output's type: the length aside, if the ops change nothing at all."""
+    shape = f"an output of {here.goal} from {problem.value} in at most {problem.max_length} ops"
+    if problem.max_length == 0 or any(after != problem.value for _, after in here.alphabet.moves(problem.value)):
+        return (shape,)
+    kinds = ", ".join(sorted({*problem.vocabulary, *(op.kind() for op in problem.further)}))
+    return f"an output of {here.goal} from {problem.value}", f"a vocabulary ({kinds}) of which no op changes that type"
 
 
 def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
@@ -147,10 +156,13 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
 
     Where that keeps missing the budget, exact search with random costs, which ends if there is no program.
     """
-    lengths = np.array([table[0] for table in space.counts(problem.prior)])
+    if problem.temperature is not None:
+        space = space.favouring(cost_of(problem), problem.temperature)
+    weighted = problem.prior or problem.temperature is not None
+    lengths = np.array([table[0] for table in space.counts(weighted)])
     if problem.prior:
         lengths = taste.lengths(lengths)
-    draws = _free(problem, space, lengths, rng) if _is_free(problem) else _within(problem, space, lengths, rng, clock)
+    draws = _free(space, lengths, rng, weighted) if _is_free(problem) else _within(problem, space, lengths, rng, clock, weighted)
     misses = 0
     for path in draws:
         misses = misses + 1 if path is None else 0
@@ -180,12 +192,14 @@ def _is_free(problem: Problem) -> bool:
     return not problem.widths and problem.target.budget == UNLIMITED
 
 
-def _free(problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator) -> Iterator[Path | None]:
+def _free(space: Product, lengths: np.ndarray, rng: np.random.Generator, weighted: bool) -> Iterator[Path | None]:
     while True:
-        yield space.sample(rng, weighted=problem.prior, lengths=lengths)
+        yield space.sample(rng, weighted=weighted, lengths=lengths)
 
 
-def _within(problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator, clock: Clock) -> Iterator[Path | None]:
+def _within(
+    problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator, clock: Clock, weighted: bool
+) -> Iterator[Path | None]:
     plain = solution_space(problem)
     opened = open_sizes(plain, _goal(problem), problem.widths, clock) if isinstance(plain, Product) else None
     if opened is None or not opened.product.feasible:
@@ -193,4 +207,4 @@ def _within(problem: Problem, space: Product, lengths: np.ndarray, rng: np.rando
     budget = problem.target.budget
     lengths = lengths * opened.lengths(budget)
     while lengths.any():
-        yield opened.sample(space, rng, budget, lengths, weighted=problem.prior)
+        yield opened.sample(space, rng, budget, lengths, weighted=weighted)

@@ -25,7 +25,8 @@ class Problem:
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
     `properties` are what the target's requirements read, beyond what is always inferred and what they say themselves. `cost` is
     what is least in the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of
-    latencies. `further` are single ops of one input, beyond the vocabulary, that programs may use.
+    latencies. `further` are single ops of one input, beyond the vocabulary, that programs may use. With a `temperature` a
+    program's odds of being drawn are multiplied by exp(-cost / temperature), the cost of its sizes as they are in `sizes`.
     """
 
     value: Value
@@ -38,12 +39,15 @@ class Problem:
     properties: tuple[Property, ...] = ()
     cost: str | Cost = "params"
     further: tuple[Op, ...] = ()
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_length < 0:
             raise ValueError(f"max_length must not be negative, got {self.max_length}")
         if any(size < 1 for size in (*self.sizes, *self.widths)):
             raise ValueError("sizes and widths must be positive")
+        if self.temperature is not None and self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature:g}")
         cost_of(self)
 
     @property

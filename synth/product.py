@@ -78,13 +78,15 @@ class Product:
         values, letters = self.values[sources].tolist(), self.letter[edge].tolist()
         op = np.array([table[v][k][n] for v, k, n in zip(values, letters, within.tolist(), strict=True)], dtype=np.int64)
         degree = np.bincount(sources, minlength=len(self.values))
+        likely = np.array([self.likely[v][place] for v, place in zip(values, op.tolist(), strict=True)], dtype=float)
+        together = np.bincount(edge, weights=likely, minlength=len(self.next))
         return replace(
             self,
             members=singles(self.ops),
             starts=np.concatenate([[0], np.cumsum(degree)]),
             next=self.next[edge],
             letter=op,
-            weight=np.ones(len(edge)),
+            weight=self.weight[edge] * likely / together[edge],
             given={},
             opened={},
         )
@@ -132,6 +134,16 @@ class Product:
             ops.append(self.ops[value][members[drawn]])
             state, left = int(self.next[edge]), left - 1
         return tuple(ops)
+
+    def favouring(self, cost: Cost, temperature: float) -> Product:
+        """The same with the prior's weight of every program times exp(-cost / temperature)."""
+        whole = self.spelled
+        if (cost, temperature) not in whole.opened:
+            weight = whole.weight * np.exp(-whole.costs(cost) / temperature)
+            plain = tuple(np.ones(len(ops)) for ops in whole.ops)
+            whole.opened[cost, temperature] = replace(whole, weight=weight, likely=plain, given={}, opened={})
+        found: Product = whole.opened[cost, temperature]
+        return found
 
     def costs(self, cost: Cost) -> np.ndarray:
         """The cost of every edge's first op: of every edge, where all ops are spelled out."""

@@ -14,16 +14,15 @@ nothing to find: the answer is then GaveUp. Needs no finite state space, so it s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from synth.graph import Graph
+from synth.growing import Growing
 from synth.prefix import Prefix
 from synth.problem import Problem
-from synth.proving import Clock, answer
+from synth.proving import answer
 from synth.result import GaveUp, Result
-from synth.space import Alphabet
 
 ATTEMPTS = 10
 Choose = Callable[[Sequence[Prefix], np.ndarray], int]
@@ -46,39 +45,35 @@ def synthesize(
     """`count` programs that meet the target, from up to `attempts` attempts each; without `rng` the draws are those of seed 0."""
     if mode not in MODES:
         raise ValueError(f"no progressive mode is called {mode!r}; known are {', '.join(MODES)}")
-    clock = Clock.of(time_limit)
-    rng = rng if rng is not None else np.random.default_rng(0)
-    alphabet = Alphabet.of(problem.vocabulary, problem.sizes)
+    run = Growing.of(problem, rng, time_limit)
 
     def choose(candidates: Sequence[Prefix], distances: np.ndarray) -> int:
-        return _choose(candidates, distances, rng, mode, epsilon, exponent)
+        return _choose(candidates, distances, run.rng, mode, epsilon, exponent)
 
-    def candidates() -> Iterator[Graph]:
-        for _ in range(attempts * count):
-            if clock.is_up:
-                return
-            found = _attempt(problem, alphabet, rng, clock, choose, p, min_length)
-            graph = found.finished(problem, rng) if found is not None else None
-            if graph is not None:
-                yield graph
-
+    tried = (_attempt(run, choose, p, min_length) for _ in range(attempts * count))
     reason = f"none of {attempts} attempts of at most {problem.max_length} ops met the target"
-    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
+    return answer(
+        problem,
+        run.programs(tried),
+        count,
+        run.clock,
+        diverse=rng is not None,
+        otherwise=lambda: GaveUp(reason, run.clock.seconds),
+    )
 
 
-def _attempt(
-    problem: Problem, alphabet: Alphabet, rng: np.random.Generator, clock: Clock, choose: Choose, p: float, min_length: int
-) -> Prefix | None:
+def _attempt(run: Growing, choose: Choose, p: float, min_length: int) -> Prefix | None:
     """One sequence, or None if it is too long or too late and its distance is not 0."""
+    problem, rng = run.problem, run.rng
     here = Prefix.empty(problem)
     distance = here.distance(problem)
-    while not clock.is_up:
+    while not run.clock.is_up:
         length = len(here.ops)
         if length >= min_length and distance == 0 and (length > problem.max_length - 2 or rng.random() >= p):
             return here
         if length == problem.max_length:
             return None
-        longer = list(here.grown(alphabet))
+        longer = list(here.grown(run.alphabet))
         if not longer:
             return None
         distances = np.array([each.distance(problem) for each in longer])

@@ -19,6 +19,9 @@ from synth.tracing import interpret
 PATIENCE = 40
 """Candidates in a row that may be repetitions before a procedure is held to have no others."""
 
+REFUSALS = 1000
+"""Candidates that may turn out not to meet the target before a procedure gives up."""
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -81,7 +84,7 @@ def answer(
         refused += not known and proven is None
         if proven is not None:
             found[form.hash] = proven
-        if len(found) == count or repeated > PATIENCE or clock.is_up:
+        if len(found) == count or repeated > PATIENCE or refused == REFUSALS or clock.is_up:
             break
     if found:
         graphs, proofs = zip(*found.values(), strict=True)
@@ -89,6 +92,8 @@ def answer(
     unproven = [describe(each) for each in problem.target.requirements if left_to_proof(each)]
     if unproven and refused:
         return GaveUp(f"none of {refused} programs that meet the rest of the target has {' and '.join(unproven)}", clock.seconds)
+    if refused == REFUSALS:
+        return GaveUp(f"none of {refused} candidates was proven to meet the target", clock.seconds)
     if clock.is_up:
         return GaveUp(f"the time was up before a program was found within {problem.target.budget}", clock.seconds)
     return otherwise()

@@ -65,10 +65,17 @@ class Alphabet:
     further: tuple[Op, ...] = ()
 
     @staticmethod
-    def of(vocabulary: Vocabulary, sizes: Sequence[int]) -> Alphabet:
-        """The alphabet of all ops of one input that are to be generated at all."""
+    def of(vocabulary: Vocabulary, sizes: Sequence[int], further: tuple[Op, ...] = ()) -> Alphabet:
+        """The alphabet of all ops of one input that are to be generated at all, and of some further ones."""
         types = tuple(op_type for op_type in vocabulary.values() if op_type.arity == 1 and op_type.taste > 0)
-        return Alphabet(types, tuple(sorted(set(sizes))))
+        return Alphabet(types, tuple(sorted(set(sizes))), further)
+
+    @functools.cached_property
+    def letters(self) -> tuple[Op, ...]:
+        """Every op in every choice and size."""
+        plain = (op for op_type in self.op_types for op in alternatives(op_type, self.sizes))
+        further = (with_size(op, size) for op in self.further for size in (self.sizes if size_fields(type(op)) else (0,)))
+        return tuple(itertools.chain(plain, further))
 
     def moves(self, value: Value) -> tuple[tuple[Op, Value], ...]:
         """Every op that fits a value, and the type of its result."""
@@ -78,11 +85,8 @@ class Alphabet:
 @functools.lru_cache(maxsize=4096)
 def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
     found = []
-    plain = (op for op_type in alphabet.op_types for op in alternatives(op_type, alphabet.sizes))
-    further = (with_size(op, size) for op in alphabet.further for size in (alphabet.sizes if size_fields(type(op)) else (0,)))
-    ops = list(itertools.chain(plain, further))
-    prepare(ops, value, summaries=False)
-    for op in ops:
+    prepare(alphabet.letters, value, summaries=False)
+    for op in alphabet.letters:
         try:
             found.append((op, output_value(op, (value,))))
         except ShapeMismatch:

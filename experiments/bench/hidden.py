@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from properties import Inference, ShapeRequirement
+from properties import Inference, RankRequirement, ShapeRequirement
 from synth import OPS, Budget, Graph, Interval, Op, Problem, Target, Value, chain, infer, macs, vocabulary
 from synth.op import ShapeMismatch, alternatives, output_value
 from synth.ops import AvgPool, BatchNorm, Conv, Dense, DepthwiseConv, LayerNorm, Relu, Scale
@@ -65,7 +65,9 @@ def impossible_targets(rng: np.random.Generator, count: int) -> Iterator[tuple[s
             "a wider view than the length allows": Problem(
                 image, Target.asking(same, receptive_field=8), min(length, 1), SIZES, vocabulary=plain
             ),
-            "more rank than there is": Problem(image, Target.asking(same, rank=2 * 8 * 8 * 16 + some), length, SIZES),
+            "more rank than there is": Problem(
+                image, Target((ShapeRequirement(same), RankRequirement(2048 + some))), length, SIZES
+            ),
             "a vocabulary that keeps the shape": Problem(
                 image, Target.asking((None, 4, 4, 16)), length, SIZES, vocabulary=vocabulary(BatchNorm, Relu, LayerNorm)
             ),
