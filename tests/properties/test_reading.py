@@ -6,6 +6,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,11 +75,67 @@ def test_symbolic_shapes_agree_with_tracing_at_any_size() -> None:
         found.at(b=3)
 
 
-def test_symbolic_shapes_say_what_they_need() -> None:
-    halves = lambda x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1)  # noqa: E731
-    with pytest.raises(Exception, match="should be 0"):
-        symbolic.shapes(halves, "b, n, 3")
-    assert symbolic.shapes(halves, "b, n, 3", constraints=["mod(n, 2) == 0"]).at(b=3, n=8) == ((3, 4, 2, 3),)
+def patches(x: jax.Array) -> jax.Array:
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 4, 4, w // 4, 4, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, (h // 4) * (w // 4), -1)
+
+
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+    b, h, w, c = x.shape
+    return x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+
+
+def pixel_unshuffle(x: jax.Array) -> jax.Array:
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 3, 3, c).transpose(0, 1, 3, 5, 2, 4).reshape(b, h // 2, w // 3, -1)
+
+
+def up_and_down(x: jax.Array) -> jax.Array:
+    halved = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return x + jnp.repeat(jnp.repeat(halved, 2, 1), 2, 2)
+
+
+KERNEL = np.ones((3, 3, 3, 4), np.float32)
+DIVIDED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "patches": (patches, "b, h, w, 3", ("h % 4 == 0", "w % 4 == 0")),
+    "pixel shuffle": (pixel_shuffle, "b, h, w, c", ("c % 4 == 0",)),
+    "pixel unshuffle": (pixel_unshuffle, "b, h, w, 2", ("h % 2 == 0", "w % 3 == 0")),
+    "strides": (lambda x: conv(2)(KERNEL, x)[:, ::2], "b, h, w, 3", ()),
+    "pooled and back": (up_and_down, "b, h, w, 3", ("h % 2 == 0", "w % 2 == 0")),
+    "rows of sixteen": (lambda x: x.reshape(x.shape[0], -1, 16), "b, h, 3", ("h % 16 == 0",)),
+    "halves": (lambda x: jnp.stack(jnp.split(x, 2, axis=1)), "b, n", ("n % 2 == 0",)),
+}
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_symbolic_shapes_are_valid_where_they_say_and_nowhere_else(name: str) -> None:
+    function, text, conditions = DIVIDED[name]
+    found = symbolic.shapes(function, text)
+    assert found.conditions == conditions
+    assert str(found).endswith(f" where {' and '.join(conditions)}") == bool(conditions)
+    rng = np.random.default_rng(0)
+    valid = 0
+    for _ in range(40):
+        sizes = {size: int(rng.integers(4, 40)) * int(rng.choice([1, 4, 16])) for size in found.names}
+        shape = tuple(sizes[part] if part in sizes else int(part) for part in text.replace(" ", "").split(","))
+        try:
+            expected = jax.eval_shape(function, jax.ShapeDtypeStruct(shape, jnp.float32))
+        except (TypeError, ValueError):
+            with pytest.raises(ValueError, match=r"not valid at these sizes: \w = \d+ is no multiple of"):
+                found.at(**sizes)
+            continue
+        valid += 1
+        assert found.at(**sizes) == (expected.shape,)
+    assert valid > 3
+
+
+def test_symbolic_shapes_take_constraints_and_say_what_cannot_be() -> None:
+    found = symbolic.shapes(patches, "b, h, w, 3", constraints=["mod(h, 4) == 0", "w >= 16"])
+    assert found.conditions == ("h % 4 == 0", "w % 4 == 0", "w >= 16")
+    with pytest.raises(ValueError, match="w >= 16 does not hold"):
+        found.at(b=1, h=8, w=8)
+    with pytest.raises(TypeError, match="incompatible shapes"):
+        symbolic.shapes(lambda x, y: x + y, "b, n", "b, m")
 
 
 class _Balance(HTMLParser):
