@@ -139,6 +139,9 @@ class Op(ABC):
 class ModalOp(Op):
     """An op that training computes in another way: with state, with chance, or in a form that differentiates faster."""
 
+    alike: ClassVar[bool] = False
+    """Whether training computes the same values as inference all the same."""
+
     keeps_state: ClassVar[bool] = False
     """Whether the state is arrays that the model came with, which training leaves as they are."""
 

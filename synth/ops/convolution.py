@@ -27,6 +27,8 @@ def per_axis(attribute: Axes, rank: int) -> tuple[int, ...]:
 class _Convolution(ModalOp):
     """What dense, grouped and depthwise convolutions share; subclasses say how many channels go in and come out of a group."""
 
+    alike = True
+
     kernel: Axes = choice(3, among=(1, 3, 5))
     stride: Axes = choice(1, among=(1, 2))
     dilation: Axes = 1

@@ -25,6 +25,7 @@ class Opaque(ModalOp):
     """
 
     taste = 0.0
+    alike = True
     keeps_state = True
 
     program: str = IDENTITY

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from alphanas.errors import FAILED, UserError
-from alphanas.models.lifting.flat import Constant, Ref, Step, encode_program
+from alphanas.models.lifting.cuts import encoded
+from alphanas.models.lifting.flat import Ref, Step
 from alphanas.models.lifting.patterns import Match, Matcher
 from alphanas.models.lifting.sources import Traced
-from synth.graph import Graph, Input, Node
-from synth.op import Op
+from synth.graph import Graph, Input, Node, Tie
+from synth.op import ModalOp, Op, Weight, state_of
 from synth.ops.opaque import Opaque
 from synth.programs import NotEncodable
 
@@ -27,20 +30,27 @@ class Piece:
     inputs: tuple[int, ...]
     weights: dict[str, int]
     path: str = ""
+    mark: int | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became what: nodes by op, and for every opaque node why."""
+    """What became what: nodes by op, for every opaque node why, and what of the model's training the graph does not do.
+
+    `origins` gives for every array of the graph, by its flat key (params/NODE/WEIGHT), the path that it has in the model.
+    """
 
     ops: dict[str, int]
     opaque: dict[str, str]
     refused: dict[str, str] = field(default_factory=dict)
+    frozen: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         known = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ops.items())) or "none"
         lines = [f"{sum(self.ops.values())} ops: {known}"]
         lines += [f"opaque {name}: {reason}" for name, reason in self.opaque.items()]
+        lines += [f"frozen {path}: {what}" for path, what in self.frozen.items()]
         return "\n".join(lines)
 
 
@@ -118,21 +128,8 @@ class _Pieces:
         troubled = next((step for step in steps if step.problem), None)
         if troubled is not None:
             raise UserError(f"model: {_where(troubled)}", saw=troubled.problem, exit_code=FAILED, cause="not_liftable")
-        numbers: dict[int, int] = {read: index for index, read in enumerate((*data, *trained, *held))}
-        for step in steps:
-            for made in step.results:
-                numbers[made] = len(numbers)
-        renamed = [
-            Step(
-                step.primitive,
-                step.params,
-                tuple(_renumbered(item, numbers) for item in step.operands),
-                tuple(numbers[s] for s in step.results),
-            )
-            for step in steps
-        ]
         try:
-            program = encode_program(len(data) + len(names), renamed, [numbers[slot]])
+            program = encoded(steps, (*data, *trained, *held), slot)
         except NotEncodable as error:
             raise UserError(f"model: {_where(steps[-1])}", saw=str(error), exit_code=FAILED, cause="not_liftable") from error
         described = [(name, *_described(self.flat.types[leaf])) for name, leaf in zip(names, (*trained, *held), strict=True)]
@@ -151,11 +148,7 @@ class _Pieces:
 
 
 def _piece(slot: int, found: Match) -> Piece:
-    return Piece(slot, found.op, found.inputs, dict(found.weights), found.path)
-
-
-def _renumbered(item: Ref, numbers: dict[int, int]) -> Ref:
-    return item if isinstance(item, Constant) else numbers[item]
+    return Piece(slot, found.op, found.inputs, dict(found.weights), found.path, found.mark)
 
 
 def _described(kind: tuple[Any, str]) -> tuple[tuple[int, ...], str]:
@@ -176,16 +169,31 @@ def _names(names: Sequence[str]) -> list[str]:
 
 
 def _untied(program: Traced, pieces: list[Piece]) -> list[Piece]:
-    """The pieces, with all that share a weight, and what lies between them, as one: a weight has one owner."""
+    """The pieces, with those as one that read a weight in different shapes: nodes can share only what they read alike."""
     while True:
-        owners: dict[int, list[Piece]] = defaultdict(list)
+        readers: dict[int, list[Piece]] = defaultdict(list)
         for piece in pieces:
             for leaf in set(piece.weights.values()):
-                owners[leaf].append(piece)
-        tied = next(((leaf, sharing) for leaf, sharing in owners.items() if len(sharing) > 1), None)
+                readers[leaf].append(piece)
+        found = (
+            (leaf, sharing) for leaf, sharing in readers.items() if len({_read_as(program, each, leaf) for each in sharing}) > 1
+        )
+        tied = next(found, None)
         if tied is None:
             return pieces
         pieces = _joined(program, pieces, tied[1], program.leaves[tied[0]])
+
+
+def _wanted(program: Traced, piece: Piece) -> dict[str, tuple[str, Weight]]:
+    """Every array that a piece's op reads: its collection, and what it is like."""
+    values = [value for value in map(program.flat.value, piece.inputs) if value is not None]
+    params = {name: ("params", weight) for name, weight in piece.op.weights(*values).items()}
+    return params | {name: ("state", weight) for name, weight in state_of(piece.op, values).items()}
+
+
+def _read_as(program: Traced, piece: Piece, leaf: int) -> frozenset[Any]:
+    wanted = _wanted(program, piece)
+    return frozenset((wanted[name][0], wanted[name][1].shape) for name, read in piece.weights.items() if read == leaf)
 
 
 def _joined(program: Traced, pieces: list[Piece], sharing: list[Piece], leaf: Any) -> list[Piece]:
@@ -237,21 +245,50 @@ def _assemble(program: Traced, pieces: list[Piece]) -> tuple[Graph, dict[str, An
     nodes: list[Node] = []
     variables: dict[str, Any] = {"params": {}, "state": {}}
     opaque: dict[str, str] = {}
+    owners: dict[int, tuple[str, str]] = {}
+    origins: dict[str, str] = {}
     for piece in pieces:
         name = _fresh(_name(program, piece, names), taken)
         names[piece.slot] = name
         taken.add(name)
-        nodes.append(Node(name, piece.op, tuple(names[read] for read in piece.inputs)))
-        held = {entry[0] for entry in piece.op.held} if isinstance(piece.op, Opaque) else {"mean", "var"}
-        for weight, leaf in piece.weights.items():
-            collection = "state" if weight in held else "params"
-            variables[collection].setdefault(name, {})[weight] = program.leaves[leaf].array
+        ties = []
+        for weight, (collection, wants) in _wanted(program, piece).items():
+            leaf = piece.weights[weight]
+            if leaf in owners:
+                ties.append(Tie(weight, *owners[leaf]))
+                continue
+            owners[leaf] = (name, weight)
+            variables[collection].setdefault(name, {})[weight] = _shaped(program.leaves[leaf].array, wants.shape)
+            origins[f"{collection}/{name}/{weight}"] = ".".join(
+                filter(None, (program.leaves[leaf].path, program.leaves[leaf].name))
+            )
+        nodes.append(Node(name, piece.op, tuple(names[read] for read in piece.inputs), tuple(ties)))
         if isinstance(piece.op, Opaque):
             opaque[name] = piece.op.because + _refusals(program, piece)
     outputs = tuple(names[item] for item in program.flat.outputs if isinstance(item, int))
     graph = Graph(tuple(inputs), tuple(nodes), outputs)
     counted = Counter(node.op.kind() for node in nodes if not isinstance(node.op, Opaque))
-    return graph, variables, Report(dict(counted), opaque, dict(program.refused))
+    return graph, variables, Report(dict(counted), opaque, dict(program.refused), _frozen(program, pieces), origins)
+
+
+def _shaped(array: Any, shape: tuple[int, ...]) -> Any:
+    """The array itself, or a view of it in the shape that an op wants."""
+    if tuple(array.shape) == shape:
+        return array
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(shape, array.dtype)
+    return array.reshape(shape)
+
+
+def _frozen(program: Traced, pieces: list[Piece]) -> dict[str, str]:
+    """What the model does in training alone and the graph does not do, by the path of the layer."""
+    kept = {piece.mark for piece in pieces}
+    inside = {
+        layer.path: f"inside an opaque node; {layer.op} is as in inference"
+        for number, layer in enumerate(program.layers)
+        if number not in kept and isinstance(layer.op, ModalOp) and not layer.op.alike
+    }
+    return {**program.frozen, **inside}
 
 
 def _refusals(program: Traced, piece: Piece) -> str:

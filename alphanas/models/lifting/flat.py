@@ -121,6 +121,11 @@ def flatten(first: Any, second: Any, keep: Callable[[int, Equation], bool] = lam
         ) from error
 
 
+def flat_of(closed: Any) -> Flat:
+    """The flat program of one closed jaxpr, its sizes in numbers."""
+    return _flat(program(closed), lambda mark, equation: False)
+
+
 @dataclass
 class _Flattener:
     keep: Callable[[int, Equation], bool]

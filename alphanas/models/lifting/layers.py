@@ -6,14 +6,15 @@ bias) are a reason, too: the layer's code is then traced as it is.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from alphanas.models.lifting.marks import Described
-from synth.op import Op
-from synth.ops import activation, attention, convolution, dense, normalization
+from synth.ops import activation, attention, convolution, dense, embedding, normalization
 
 Describe = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Described]
 
@@ -27,10 +28,35 @@ def _plain_types(layer: Any) -> str:
     return ""
 
 
+_FREE = frozenset(
+    {"name", "parent", "rngs", "metadata", "scope", "dtype", "param_dtype", "in_features", "num_features", "out_features"}
+)
+"""Attributes that change no number of a layer whose arrays are given, or that every row looks at."""
+
+
+def _unknown(layer: Any, *known: str) -> str:
+    """Why an attribute that a row does not know keeps a layer from being its op: it has another value than by default. Or nothing."""
+    for name, default in _defaults(type(layer)).items():
+        if name in known or name in _FREE or name.endswith(("_init", "_metadata")):
+            continue
+        value = getattr(layer, name, default)
+        if value is not default and value != default:
+            return f"{name} is {getattr(value, '__name__', value)}"
+    return ""
+
+
+@functools.cache
+def _defaults(kind: type) -> Mapping[str, Any]:
+    parameters = inspect.signature(kind.__init__).parameters
+    return {name: each.default for name, each in parameters.items() if each.default is not inspect.Parameter.empty}
+
+
 def conv(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """Convolutions; padding by name or in numbers."""
     rank = len(layer.kernel_size) if not isinstance(layer.kernel_size, int) else 1
     problem = _plain_types(layer)
+    known = ("strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias")
+    problem = problem or _unknown(layer, *known)
     if problem or layer.mask is not None or len(inputs[0].shape) != rank + 2:
         return problem or "a masked kernel, or an input without batch"
     if layer.input_dilation not in (1, None) and set(np.ravel(layer.input_dilation)) != {1}:
@@ -47,27 +73,53 @@ def conv(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Descri
     return convolution.Conv(features=features, groups=groups, **shared)
 
 
+def conv_transpose(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
+    """Transposed convolutions whose kernel is not turned."""
+    rank = len(layer.kernel_size) if not isinstance(layer.kernel_size, int) else 1
+    problem = _plain_types(layer) or _unknown(layer, "strides", "padding", "kernel_dilation", "use_bias", "transpose_kernel")
+    if problem or layer.transpose_kernel or layer.mask is not None or len(inputs[0].shape) != rank + 2:
+        return problem or "a turned or masked kernel, or an input without batch"
+    padding = _padding(layer.padding, rank)
+    kernel, stride, dilation = (_axes(axes, rank) for axes in (layer.kernel_size, layer.strides, layer.kernel_dilation))
+    if padding is None:
+        return f"padding {layer.padding!r}"
+    features = layer.out_features if hasattr(layer, "out_features") else layer.features
+    return convolution.ConvTranspose(
+        features=features, kernel=kernel, stride=stride, dilation=dilation, padding=padding, use_bias=layer.use_bias
+    )
+
+
+def embed(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
+    """Rows of a table by token."""
+    # Flax reads out of one row's bounds in another way.
+    problem = _plain_types(layer) or ("a table of one row" if layer.num_embeddings == 1 else "")
+    return problem or embedding.Embed(entries=layer.num_embeddings, features=layer.features)
+
+
 def linear(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """Dense layers."""
     features = layer.out_features if hasattr(layer, "out_features") else layer.features
-    return _plain_types(layer) or dense.Dense(features=features, use_bias=layer.use_bias)
+    return _plain_types(layer) or _unknown(layer, "use_bias") or dense.Dense(features=features, use_bias=layer.use_bias)
 
 
 def batch_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """Batch norm over all axes but the last."""
     if layer.axis not in (-1, len(inputs[0].shape) - 1) or call.get("mask") is not None:
         return "statistics over other axes, or masked ones"
-    return _affine(layer) or normalization.BatchNorm(momentum=layer.momentum, epsilon=layer.epsilon)
+    if not (layer.use_running_average if call.get("use_running_average") is None else call["use_running_average"]):
+        return "it uses the statistics of the batch in inference"
+    unknown = _unknown(layer, "axis", "momentum", "epsilon", "use_bias", "use_scale", "use_running_average", "use_fast_variance")
+    return unknown or _affine(layer) or normalization.BatchNorm(momentum=layer.momentum, epsilon=layer.epsilon)
 
 
 def layer_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """Layer norm over the features."""
-    return _over_features(layer, inputs, call) or _affine(layer) or normalization.LayerNorm(epsilon=layer.epsilon)
+    return _over_features(layer, inputs, call) or _norm(layer) or normalization.LayerNorm(epsilon=layer.epsilon)
 
 
 def rms_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """Root mean square norm over the features."""
-    return _over_features(layer, inputs, call) or _affine(layer) or normalization.RmsNorm(epsilon=layer.epsilon)
+    return _over_features(layer, inputs, call) or _norm(layer) or normalization.RmsNorm(epsilon=layer.epsilon)
 
 
 def group_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
@@ -76,7 +128,9 @@ def group_norm(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> 
     groups = layer.num_groups if layer.num_groups else channels // layer.group_size
     if getattr(layer, "reduction_axes", None) is not None or call.get("mask") is not None:
         return "statistics over other axes, or masked ones"
-    return _affine(layer) or normalization.GroupNorm(groups=groups, epsilon=layer.epsilon)
+    return _norm(layer, "num_groups", "group_size", "reduction_axes") or normalization.GroupNorm(
+        groups=groups, epsilon=layer.epsilon
+    )
 
 
 def dropout(layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
@@ -100,6 +154,11 @@ def multi_head_attention(layer: Any, inputs: tuple[Any, ...], call: Mapping[str,
     if not layer.use_bias or layer.normalize_qk or layer.decode or layer.dropout_rate:
         return "no bias, normalized queries, decoding or dropout of scores"
     return _plain_types(layer) or attention.MultiHeadAttention(heads=layer.num_heads, causal=bool(call.get("is_causal", False)))
+
+
+def _norm(layer: Any, *known: str) -> str:
+    own = ("epsilon", "use_bias", "use_scale", "use_fast_variance", "reduction_axes", "feature_axes")
+    return _unknown(layer, *own, *known) or _affine(layer)
 
 
 def _affine(layer: Any) -> str:
@@ -128,6 +187,8 @@ def _padding(padding: Any, rank: int) -> convolution.Padding | None:
 
 ROWS: Mapping[str, Describe] = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "Embed": embed,
     "Linear": linear,
     "Dense": linear,
     "BatchNorm": batch_norm,
@@ -141,14 +202,15 @@ ROWS: Mapping[str, Describe] = {
 }
 """Rows by the name that the layer's class has in flax.nnx or flax.linen."""
 
-ATTENTION_PARTS = ("query", "key", "value", "out")
-
 
 def describe(name: str, layer: Any, inputs: tuple[Any, ...], call: Mapping[str, Any]) -> Described:
     """The op that a layer of a class of flax is on these inputs, or why there is none."""
     return ROWS[name](layer, inputs, call)
 
 
-def is_attention(op: Op) -> bool:
-    """Whether an op's arrays belong to modules inside the layer's own."""
-    return isinstance(op, attention.MultiHeadAttention)
+def training_of(name: str, layer: Any) -> str:
+    """What a layer of a class of flax does in training and not in inference; empty if nothing."""
+    if name == "BatchNorm":
+        return "normalized by its running statistics in training, too, and they stay as they are"
+    rate = getattr(layer, "rate", 0) if name == "Dropout" else getattr(layer, "dropout_rate", 0)
+    return f"dropout at rate {float(rate)} is not applied in training" if rate else ""

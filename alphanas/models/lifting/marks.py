@@ -31,15 +31,19 @@ class Record:
 
     layers: list[Layer] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    frozen: dict[str, str] = field(default_factory=dict)
 
-    def call(self, op: Described, path: str, weight: Callable[[str], Any], *inputs: Any) -> Any:
+    def call(self, op: Described, path: str, weight: Callable[[str], Any], *inputs: Any, training: str = "") -> Any:
         """The layer's output as one named call; NotImplemented if the layer is not recognised: its code is then traced as it is.
 
-        `weight` gives the array that the layer has under a name of the op's, or None.
+        `weight` gives the array that the layer has under a name of the op's, or None; `training` says what else the layer does in
+        training, which is lost if it is not recognised.
         """
         arrays = _fitting(op, weight, inputs) if isinstance(op, Op) else op
         if isinstance(op, str) or isinstance(arrays, str):
             self.refused[path] = str(arrays)
+            if training:
+                self.frozen[path] = training
             return NotImplemented
         names, index = tuple(arrays), len(self.layers)
         shapes = tuple(tuple(array.shape) for array in (*inputs, *arrays.values()))

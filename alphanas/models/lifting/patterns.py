@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from alphanas.models.lifting.cuts import between
 from alphanas.models.lifting.flat import Constant, Flat, Ref, Step
 from alphanas.models.lifting.sources import Traced
 from alphanas.models.lifting.templates import unary
-from synth.op import Op, Value
-from synth.ops.convolution import Conv, DepthwiseConv
+from alphanas.models.lifting.written import attention, norm
+from synth.op import Op, ShapeMismatch, Value, output_value, state_of
+from synth.ops.activation import Scale
+from synth.ops.attention import PositionEmbedding
+from synth.ops.convolution import Conv, ConvTranspose, DepthwiseConv, transposed_pads
 from synth.ops.dense import Dense
-from synth.ops.layout import Flatten, Reshape, Transpose
+from synth.ops.embedding import Attend
+from synth.ops.layout import Flatten, Reshape, Select, Slice, Transpose
 from synth.ops.merge import Add, Concatenate, Multiply
 from synth.ops.pooling import AvgPool, GlobalAvgPool, MaxPool
 
@@ -25,6 +32,7 @@ class Match:
     inputs: tuple[int, ...]
     weights: Mapping[str, int] = field(default_factory=dict)
     path: str = ""
+    mark: int | None = None
 
 
 class Matcher:
@@ -51,9 +59,44 @@ class Matcher:
             found = self._layer(step)
         else:
             rule = RULES.get(step.primitive)
-            found = self._unary(slot, step) or (None if rule is None else rule(self, slot, step))
-        if found is not None and all(self.flat.value(read) is not None for read in found.inputs):
+            found = self._unary(slot, step) or self._written(slot, step) or (None if rule is None else rule(self, slot, step))
+        if found is not None and self._fits(slot, found):
             yield found
+
+    def _written(self, slot: int, step: Step) -> Match | None:
+        found = None
+        if step.primitive in ("add", "mul"):
+            found = norm(self, slot, step)
+        elif step.primitive in ("reshape", "dot_general", "transpose"):
+            found = attention(self, slot, step)
+        return None if found is None else Match(*found)
+
+    def _fits(self, slot: int, found: Match) -> bool:
+        """Whether an op's output and weights are of the types that the program has in their place."""
+        values = [self.flat.value(read) for read in found.inputs]
+        known = tuple(value for value in values if value is not None)
+        if len(known) < len(values) or len(set(found.weights.values())) < len(found.weights):
+            return False
+        try:
+            if output_value(found.op, known) != self.flat.value(slot):
+                return False
+        except ShapeMismatch:
+            return False
+        params, state = found.op.weights(*known), state_of(found.op, known)
+        if (params | state).keys() != found.weights.keys():
+            return False
+        leaves = {name: self.program.leaves[slot] for name, slot in found.weights.items()}
+        return all(leaf.trained == (name in params) for name, leaf in leaves.items()) and all(
+            self.elements(found.weights[name]) == math.prod(weight.shape) for name, weight in (params | state).items()
+        )
+
+    def elements(self, slot: int) -> int:
+        """How many elements a leaf has."""
+        return math.prod(self.flat.types[slot][0])
+
+    def reads_leaves(self, item: Ref) -> bool:
+        """Whether any of the model's arrays goes into a value."""
+        return isinstance(item, int) and any(self.is_leaf(read) for read in between(self.flat, item, frozenset())[1])
 
     def _layer(self, step: Step) -> Match | None:
         layer = self.program.layers[step.mark or 0]
@@ -62,7 +105,7 @@ class Matcher:
         if not all(self.is_data(item) for item in inputs) or not all(self.is_leaf(item) for item in weights):
             return None
         named = {name: item for name, item in zip(layer.weights, weights, strict=True) if isinstance(item, int)}
-        return Match(layer.op, tuple(item for item in inputs if isinstance(item, int)), named, layer.path)
+        return Match(layer.op, tuple(item for item in inputs if isinstance(item, int)), named, layer.path, step.mark)
 
     def _unary(self, slot: int, step: Step) -> Match | None:
         found = unary(self.flat, slot, step)
@@ -90,6 +133,22 @@ class Matcher:
             item = step.operands[0]
         return None
 
+    def spread(self, item: Ref) -> int | None:
+        """The leaf that a slot repeats for every example, if it is that: the leaf has an example's shape."""
+        sizes = self.flat.types[item][0] if isinstance(item, int) else []
+        while isinstance(item, int) and item not in self.varies:
+            if self.is_leaf(item):
+                own = self.flat.types[item][0]
+                return item if [size for size in own if size != 1] == [size for size in sizes[1:] if size != 1] else None
+            step = self.flat.producers[item]
+            if step.primitive not in ("broadcast_in_dim", "reshape", "squeeze"):
+                return None
+            kept = step.params.get("broadcast_dimensions")
+            if kept is not None and kept != sorted(kept):
+                return None
+            item = step.operands[0]
+        return None
+
     def producer(self, item: Ref) -> Step | None:
         """The step that makes a slot."""
         return self.flat.producers.get(item) if isinstance(item, int) else None
@@ -113,14 +172,19 @@ Rule = Callable[[Matcher, int, Step], "Match | None"]
 
 
 def dense(this: Matcher, slot: int, step: Step) -> Match | None:
-    """A product with a matrix of weights, over the features."""
+    """A product with a matrix of weights, over the features; with its rows, where the matrix has the output's features first."""
     x, kernel = step.operands
+    turned = this.producer(kernel)
+    flipped = turned is not None and turned.primitive == "transpose" and turned.params["permutation"] == [1, 0]
+    kernel = turned.operands[0] if turned is not None and flipped else kernel
     rank = len(this.value(x).shape)
     if not this.is_data(x) or not this.is_leaf(kernel) or not isinstance(x, int) or not isinstance(kernel, int) or not rank:
         return None
     sizes = this.flat.types[kernel][0]
-    if len(sizes) != 2 or step.params["dimension_numbers"] != [[[rank - 1], [0]], [[], []]]:
+    if len(sizes) != 2 or step.params["dimension_numbers"] not in ([[[rank - 1], [axis]], [[], []]] for axis in (0, 1)):
         return None
+    if (step.params["dimension_numbers"][0][1] == [1]) != flipped:
+        return Match(Attend(features=sizes[0]), (x,), {"embedding": kernel})
     return Match(Dense(features=sizes[1], use_bias=False), (x,), {"kernel": kernel})
 
 
@@ -133,12 +197,10 @@ def convolution(this: Matcher, slot: int, step: Step) -> Match | None:
     rank = len(sizes) - 2
     last = [0, rank + 1, *range(1, rank + 1)]
     layout = {"lhs_spec": last, "rhs_spec": [rank + 1, rank, *range(rank)], "out_spec": last}
-    if (
-        params["dimension_numbers"]["fields"] != layout
-        or params["batch_group_count"] != 1
-        or any(d != 1 for d in params["lhs_dilation"])
-    ):
+    if params["dimension_numbers"]["fields"] != layout or params["batch_group_count"] != 1:
         return None
+    if any(d != 1 for d in params["lhs_dilation"]):
+        return _transposed(x, kernel, params, sizes)
     value = this.value(x)
     if not value.shape:
         return None
@@ -157,6 +219,25 @@ def convolution(this: Matcher, slot: int, step: Step) -> Match | None:
         op = DepthwiseConv(multiplier=features // channels, **window)
     else:
         op = Conv(features=features, groups=groups, **window)
+    return Match(op, (x,), {"kernel": kernel})
+
+
+def _transposed(x: int, kernel: int, params: Mapping[str, Any], sizes: list[int]) -> Match | None:
+    """A convolution of an input with zeros between its elements."""
+    if params["feature_group_count"] != 1 or any(step != 1 for step in params["window_strides"]):
+        return None
+    op = ConvTranspose(
+        features=sizes[-1],
+        kernel=_short(sizes[:-2]),
+        stride=_short(params["lhs_dilation"]),
+        dilation=_short(params["rhs_dilation"]),
+        padding=tuple((low, high) for low, high in params["padding"]),
+        use_bias=False,
+    )
+    for padding in ("SAME", "VALID"):
+        if transposed_pads(dataclasses.replace(op, padding=padding), len(sizes) - 2) == op.padding:
+            op = dataclasses.replace(op, padding=padding)
+            break
     return Match(op, (x,), {"kernel": kernel})
 
 
@@ -186,11 +267,24 @@ def addition(this: Matcher, slot: int, step: Step) -> Match | None:
             if this.flat.types[bias][0][0] == this.flat.types[kernel][0][-1] and len(this.flat.readers[x]) == 1:
                 attributes = inner.op.attributes() | {"use_bias": True}
                 return Match(type(inner.op)(**attributes), inner.inputs, {"kernel": kernel, "bias": bias}, inner.path)
-    return _merged(this, Add(), step)
+    return _positions(this, slot, step) or _merged(this, Add(), step)
+
+
+def _positions(this: Matcher, slot: int, step: Step) -> Match | None:
+    """A learned array of an example's shape, added to every example."""
+    for x, other in (step.operands, step.operands[::-1]):
+        leaf = this.spread(other)
+        if leaf is not None and isinstance(x, int) and this.is_data(x) and len(this.value(x).shape) > 2:
+            return Match(PositionEmbedding(), (x,), {"embedding": leaf})
+    return None
 
 
 def multiplication(this: Matcher, slot: int, step: Step) -> Match | None:
     """A product of two values."""
+    for x, other in (step.operands, step.operands[::-1]):
+        scale = this.vector(other)
+        if scale is not None and isinstance(x, int) and this.is_data(x) and this.value(x) == this.value(slot):
+            return Match(Scale(), (x,), {"scale": scale})
     return _average(this, slot, step) or _merged(this, Multiply(), step)
 
 
@@ -297,6 +391,50 @@ def _average(this: Matcher, slot: int, step: Step) -> Match | None:
     return Match(GlobalAvgPool(keep_axes=keep), (x,))
 
 
+def part(this: Matcher, slot: int, step: Step) -> Match | None:
+    """Some of the features, or one position."""
+    x, params = step.operands[0], step.params
+    value = this.value(x)
+    if not isinstance(x, int) or not this.is_data(x) or len(value.shape) < 2:
+        return None
+    starts, stops, strides = params["start_indices"], params["limit_indices"], params["strides"]
+    whole = [at for at, size in enumerate(this.flat.types[x][0]) if starts[at] == 0 and stops[at] == size]
+    if (strides is not None and set(strides) != {1}) or whole != list(range(len(value.shape) - 1)):
+        return None
+    return Match(Slice(start=starts[-1], stop=stops[-1]), (x,))
+
+
+def parts(this: Matcher, slot: int, step: Step) -> Match | None:
+    """One of the pieces that the features are split into."""
+    x = step.operands[0]
+    if not isinstance(x, int) or not this.is_data(x) or step.params["axis"] != len(this.flat.types[x][0]) - 1:
+        return None
+    place = step.results.index(slot)
+    start = sum(step.params["sizes"][:place])
+    return Match(Slice(start=start, stop=start + step.params["sizes"][place]), (x,))
+
+
+def position(this: Matcher, slot: int, step: Step) -> Match | None:
+    """One position along an axis, cut out and dropped."""
+    inner = this.producer(step.operands[0])
+    if inner is None or inner.primitive != "slice" or not isinstance(inner.operands[0], int):
+        return None
+    x, sizes = inner.operands[0], this.flat.types[inner.operands[0]][0]
+    starts, stops = inner.params["start_indices"], inner.params["limit_indices"]
+    cut = [at for at, size in enumerate(sizes) if not (starts[at] == 0 and stops[at] == size)]
+    dropped = step.params.get("dimensions")
+    if len(cut) != 1 or cut[0] == 0 or stops[cut[0]] - starts[cut[0]] != 1 or (dropped is not None and dropped != cut):
+        return None
+    if dropped is None and this.flat.types[slot][0] != [size for at, size in enumerate(sizes) if at != cut[0]]:
+        return None
+    return Match(Select(index=starts[cut[0]], axis=cut[0]), (x,))
+
+
+def squeezed(this: Matcher, slot: int, step: Step) -> Match | None:
+    """One position, or another shape."""
+    return position(this, slot, step) or (reshape(this, slot, step) if step.primitive == "reshape" else None)
+
+
 RULES: Mapping[str, Rule] = {
     "dot_general": dense,
     "conv_general_dilated": convolution,
@@ -304,7 +442,10 @@ RULES: Mapping[str, Rule] = {
     "mul": multiplication,
     "div": quotient,
     "concatenate": concatenation,
-    "reshape": reshape,
+    "reshape": squeezed,
+    "squeeze": squeezed,
+    "slice": part,
+    "split": parts,
     "transpose": transpose,
     "reduce_window_max": max_pool,
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from alphanas.errors import FAILED, UserError
 from alphanas.models.lifting.flat import BATCHES, MARK, Flat, flatten
-from alphanas.models.lifting.layers import ROWS, describe
+from alphanas.models.lifting.layers import ROWS, describe, training_of
 from alphanas.models.lifting.marks import Layer, Record
 from properties.jaxpr import trace
 
@@ -49,6 +49,7 @@ class Traced:
     layers: tuple[Layer, ...]
     refused: Mapping[str, str]
     input_names: tuple[str, ...]
+    frozen: Mapping[str, str]
 
 
 def read(model: Any) -> Model:
@@ -85,7 +86,7 @@ def traced(model: Model, inputs: Sequence[Any]) -> Traced:
 
     flat = flatten(first, second, keep)
     names = tuple(f"input{index}" if len(inputs) > 1 else "input" for index in range(len(inputs)))
-    return Traced(flat, model.leaves, tuple(record.layers), record.refused, names)
+    return Traced(flat, model.leaves, tuple(record.layers), record.refused, names, record.frozen)
 
 
 def _trace(model: Model, inputs: Sequence[Any], batch: int) -> tuple[Any, Record]:
@@ -162,7 +163,7 @@ def _intercepted(nnx: Any, record: Record, paths: Mapping[int, str]) -> Iterator
                     found = getattr(found, part, None)
                 return None if found is None else found[...]
 
-            out = record.call(op, paths.get(id(self), name.lower()), weight, args[0])
+            out = record.call(op, paths.get(id(self), name.lower()), weight, args[0], training=training_of(name, self))
             return original(self, *args, **kwargs) if out is NotImplemented else out
 
         return call
@@ -207,7 +208,7 @@ def _linen(module: Any, variables: Any) -> Model:
                 return None
 
             op = describe(name, layer, args, kwargs)
-            out = record.call(op, _dotted(layer.path), weight, args[0])
+            out = record.call(op, _dotted(layer.path), weight, args[0], training=training_of(name, layer))
             return following(*args, **kwargs) if out is NotImplemented else out
 
         with linen.intercept_methods(intercept):

@@ -7,16 +7,16 @@ output, are the program's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alphanas.models.lifting.flat import BATCHES, Constant, Flat, Ref, Step, flatten
+from alphanas.models.lifting.flat import Constant, Flat, Ref, Step, flat_of
 from properties.jaxpr import trace
-from synth.op import Op, Value
+from synth.op import Op
 from synth.ops.activation import Gelu, HardSigmoid, HardSilu, Relu, Relu6, Sigmoid, Silu, Softmax, SquaredRelu
 
 Spelling = tuple[Op, Callable[[jax.Array], jax.Array]]
@@ -55,29 +55,35 @@ SPELLINGS: tuple[Spelling, ...] = (
 """Longer ones first: the relu inside a squared relu is part of it."""
 
 
+_SIZES = (1009, 1013, 1019, 1021, 1031)
+"""Sizes of the axes of a template's input: they stand for the sizes of what is matched, so that one trace serves all of a rank."""
+
+
 def unary(program: Flat, slot: int, step: Step) -> tuple[Op, int] | None:
     """The op without weights whose output a slot is, and the slot that it reads; None if there is none."""
-    value = program.value(slot)
-    if value is None or value.dtype != "float32":
+    value = program.types[slot]
+    if value[1] != "float32" or not 1 <= len(value[0]) <= len(_SIZES):
         return None
-    for number, template in _templates(value):
-        last = template.producers[template.outputs[0]]  # type: ignore[index]
-        if last.primitive != step.primitive:
-            continue
-        bound = _unify(template, program, template.outputs[0], slot, {})
-        if bound is not None and isinstance(bound[0], int) and program.value(bound[0]) == value:
+    sizes = dict(zip(_SIZES, value[0], strict=False))
+    for number, template in _templates(len(value[0]), step.primitive):
+        bound = _unify(template, program, template.outputs[0], slot, {}, sizes)
+        if bound is not None and isinstance(bound[0], int) and program.types[bound[0]] == value:
             return SPELLINGS[number][0], bound[0]
     return None
 
 
-@functools.lru_cache(maxsize=256)
-def _templates(value: Value) -> tuple[tuple[int, Flat], ...]:
+@functools.cache
+def _templates(rank: int, last: str) -> tuple[tuple[int, Flat], ...]:
+    return tuple((number, flat) for number, primitive, flat in _traced(rank) if primitive == last)
+
+
+@functools.cache
+def _traced(rank: int) -> tuple[tuple[int, str, Flat], ...]:
     found = []
     for number, (_, function) in enumerate(SPELLINGS):
-        first, second = (trace(function, value.aval(batch))[0] for batch in BATCHES)
-        flat = flatten(first, second)
+        flat = flat_of(trace(function, jax.ShapeDtypeStruct(_SIZES[:rank], np.float32))[0])
         if isinstance(flat.outputs[0], int) and flat.outputs[0] in flat.producers:
-            found.append((number, flat))
+            found.append((number, flat.producers[flat.outputs[0]].primitive, flat))
     return tuple(found)
 
 
@@ -91,7 +97,9 @@ def _seen(program: Flat, item: Ref) -> Ref:
     return item
 
 
-def _unify(template: Flat, program: Flat, wanted: Ref, seen: Ref, bound: dict[int, Ref]) -> dict[int, Ref] | None:
+def _unify(
+    template: Flat, program: Flat, wanted: Ref, seen: Ref, bound: dict[int, Ref], sizes: Mapping[int, Any]
+) -> dict[int, Ref] | None:
     """The program's values for the template's inputs under which `wanted` is `seen`, or None."""
     wanted, seen = _seen(template, wanted), _seen(program, seen)
     if isinstance(wanted, Constant):
@@ -103,7 +111,11 @@ def _unify(template: Flat, program: Flat, wanted: Ref, seen: Ref, bound: dict[in
     if not isinstance(seen, int) or seen not in program.producers:
         return None
     ours, theirs = template.producers[wanted], program.producers[seen]
-    if ours.primitive != theirs.primitive or not _alike(ours.params, theirs.params) or len(ours.operands) != len(theirs.operands):
+    if (
+        ours.primitive != theirs.primitive
+        or not _alike(ours.params, theirs.params, sizes)
+        or len(ours.operands) != len(theirs.operands)
+    ):
         return None
     orders: list[tuple[Ref, ...]] = [theirs.operands]
     if ours.primitive in _COMMUTATIVE:
@@ -111,7 +123,7 @@ def _unify(template: Flat, program: Flat, wanted: Ref, seen: Ref, bound: dict[in
     for order in orders:
         trial: dict[int, Ref] | None = bound
         for a, b in zip(ours.operands, order, strict=True):
-            trial = None if trial is None else _unify(template, program, a, b, trial)
+            trial = None if trial is None else _unify(template, program, a, b, trial, sizes)
         if trial is not None:
             return trial
     return None
@@ -126,5 +138,10 @@ def _equal(wanted: Constant, seen: Constant) -> bool:
     return a is not None and b is not None and (a == b or (np.isfinite(a - b) and abs(a - b) <= 1e-6 * max(abs(a), abs(b))))
 
 
-def _alike(first: Any, second: Any) -> bool:
-    return bool(first == second)
+def _alike(wanted: Any, seen: Any, sizes: Mapping[int, Any]) -> bool:
+    """Whether parameters are the same once a template's sizes are the program's."""
+    if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
+        return wanted.keys() == seen.keys() and all(_alike(wanted[name], seen[name], sizes) for name in wanted)
+    if isinstance(wanted, list) and isinstance(seen, list):
+        return len(wanted) == len(seen) and all(_alike(a, b, sizes) for a, b in zip(wanted, seen, strict=True))
+    return bool((sizes.get(wanted, wanted) if type(wanted) is int else wanted) == seen)
