@@ -243,9 +243,10 @@ def _same(first: Ref, second: Ref, step: Step) -> Ref:
 
 
 def _identical(first: Any, second: Any) -> bool:
-    if first.dtype != second.dtype or first.shape != second.shape:
+    if getattr(first, "dtype", None) != getattr(second, "dtype", None) or np.shape(first) != np.shape(second):
         return False
-    return bool(np.array_equal(np.asarray(first), np.asarray(second), equal_nan=first.dtype.kind == "f"))
+    a, b = np.asarray(first), np.asarray(second)
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
 
 
 def _both(first: Json, second: Json, step: Step | None) -> Json:

@@ -35,8 +35,8 @@ _FREE = frozenset(
 
 
 def _unknown(layer: Any, *known: str) -> str:
-    """Why an attribute that a row does not know keeps a layer from being its op: it has another value than by default. Or nothing."""
-    for name, default in _defaults(type(layer)).items():
+    """The attribute that no row knows and that has another value than by default, or nothing."""
+    for name, default in _defaults(type(layer).__init__).items():
         if name in known or name in _FREE or name.endswith(("_init", "_metadata")):
             continue
         value = getattr(layer, name, default)
@@ -46,8 +46,8 @@ def _unknown(layer: Any, *known: str) -> str:
 
 
 @functools.cache
-def _defaults(kind: type) -> Mapping[str, Any]:
-    parameters = inspect.signature(kind.__init__).parameters
+def _defaults(constructor: Callable[..., None]) -> Mapping[str, Any]:
+    parameters = inspect.signature(constructor).parameters
     return {name: each.default for name, each in parameters.items() if each.default is not inspect.Parameter.empty}
 
 

@@ -15,7 +15,7 @@ from alphanas.models.lifting.templates import unary
 from alphanas.models.lifting.written import attention, norm
 from synth.op import Op, ShapeMismatch, Value, output_value, state_of
 from synth.ops.activation import Scale
-from synth.ops.attention import PositionEmbedding
+from synth.ops.attention import ClassToken, PositionEmbedding
 from synth.ops.convolution import Conv, ConvTranspose, DepthwiseConv, transposed_pads
 from synth.ops.dense import Dense
 from synth.ops.embedding import Attend
@@ -309,10 +309,20 @@ def _unspread(this: Matcher, item: Ref) -> Ref:
 def concatenation(this: Matcher, slot: int, step: Step) -> Match | None:
     """Values one after the other along the features."""
     rank = len(this.flat.types[slot][0])
+    if rank == 3 and step.params["dimension"] == 1 and len(step.operands) == 2 and isinstance(step.operands[1], int):
+        first, x = step.operands
+        leaf = this.spread(first)
+        return (
+            None if leaf is None or not this.is_data(x) else Match(ClassToken(tokens=_length(this, first)), (x,), {"token": leaf})
+        )
     slots = tuple(item for item in step.operands if isinstance(item, int) and this.is_data(item))
     if step.params["dimension"] != rank - 1 or len(slots) != len(step.operands) or len(slots) < 2:
         return None
     return Match(Concatenate(), slots)
+
+
+def _length(this: Matcher, item: Ref) -> int:
+    return int(this.flat.types[item][0][1]) if isinstance(item, int) else 0
 
 
 def reshape(this: Matcher, slot: int, step: Step) -> Match | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alphanas.models.lifting.cuts import between, encoded
@@ -30,7 +31,21 @@ Found = tuple[Op, tuple[int, ...], dict[str, int]]
 
 LAYOUT = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy"})
 _ARITHMETIC = frozenset(
-    {"add", "sub", "mul", "div", "square", "integer_pow", "pow", "rsqrt", "sqrt", "reduce_sum", "broadcast_in_dim", "max"}
+    {
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "square",
+        "integer_pow",
+        "pow",
+        "rsqrt",
+        "sqrt",
+        "reduce_sum",
+        "broadcast_in_dim",
+        "max",
+        "select_n",
+    }
 )
 _LONGEST = 60
 _BATCH = 2
@@ -67,7 +82,8 @@ def _normalizes(steps: Sequence[Step]) -> bool:
 
 def _entries(this: Matcher, slot: int) -> Iterator[tuple[int, tuple[Step, ...]]]:
     """Every value that all of a slot's data comes through, nearest first, with the steps after it; arithmetic and layout only."""
-    frontier, steps = {slot}, []
+    frontier: set[int] = {slot}
+    steps: list[Step] = []
     while frontier and len(steps) < _LONGEST:
         latest = max(frontier)
         step = this.flat.producers.get(latest)
@@ -211,7 +227,7 @@ def _same_numbers(
     program, owned = json.loads(text), op.weights(*values)
     distinct = {place: value for place, value in zip(places, values, strict=True)}
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    weights = {name: array.reshape(owned[name].shape) for name, array in zip(names, arrays, strict=True)}
+    weights = {name: jnp.asarray(array.reshape(owned[name].shape)) for name, array in zip(names, arrays, strict=True)}
     ours = jax.jit(lambda inputs: op.apply(weights, *(inputs[place] for place in places)))
     theirs = jax.jit(lambda inputs: run(program, [*inputs, *arrays], _BATCH)[0])
     for scale in SCALES:
