@@ -134,6 +134,8 @@ class Emitter:
         if step.primitive in LAYOUT:
             self._grain = math.gcd(self._grain, indexing.grain(self._flat, step))
             return indexing.element(self._flat, step, indices, self.read)
+        # Before the operands: those of a step that is not element-wise need not have its axes.
+        expressions.known(step)
         operands = [self.read(source, _aligned(indices, self._flat.types[source])) for source in step.inputs]
         return expressions.element(self._flat, step, operands)
 

@@ -16,11 +16,17 @@ Rule = Callable[[Sequence[Element], Mapping[str, Any], str], Element]
 """(operands, the step's parameters, dtype of the result) → the result's element."""
 
 
-def element(flat: Flat, step: Step, operands: Sequence[Element]) -> Element:
-    """The result's element of an element-wise step. Raises NotLowerable where the primitive has no rule."""
+def known(step: Step) -> Rule:
+    """The rule of an element-wise step. Raises NotLowerable where the primitive has none."""
     rule = RULES.get(step.primitive)
     if rule is None:
         raise NotLowerable(step.primitive, "no rule for this primitive")
+    return rule
+
+
+def element(flat: Flat, step: Step, operands: Sequence[Element]) -> Element:
+    """The result's element of an element-wise step. Raises NotLowerable where the primitive has no rule."""
+    rule = known(step)
     types = [flat.types[slot].dtype for slot in step.inputs]
     return rule(operands, {**step.params, "_inputs": types}, flat.types[step.output].dtype)
 
