@@ -1,12 +1,16 @@
-"""Programs that are not chains: sequences in which some steps are blocks of branches that meet in a merge.
+"""Programs that are not chains: residual, gated, attending and multi-branch programs, of any number of inputs and outputs.
 
-A library of blocks is drawn for the types that the problem has: for every merge of the vocabulary and every way to give it operands
-whose result is of the wanted type, branches are drawn by the prior from all sequences between the types, the empty one (identity)
-among them, and blocks drawn first may stand inside later ones. So a residual, a projected residual, a squeeze-and-excite gate, a
-gated unit and parallel branches are each a merge with its operands' types, and none is listed by name. Exact synthesis then runs
-over ops and blocks together: a block's summary is derived like any op's, the assembled program is verified as a whole.
+A program is series-parallel: a sequence in which some steps are blocks of branches that part at one value and meet in a merge;
+branches may have blocks again. Which merges there are, and what they join, follows from the vocabulary and the operands' types
+(`synth.branching.frame`); programs are drawn from a grammar over abstract states given that they meet the target
+(`synth.branching.grammar`), their widths are set anew, and every result is verified as a whole. A branch is the value itself
+(residual), or ends in another type that broadcasts (squeeze-and-excite), or in half of the channels (concatenation). Further
+inputs join one by one, several outputs leave a common trunk.
 
-Complete relative to the library only: what needs a block that was not drawn is GaveUp, never Infeasible.
+Complete relative to bounds: `NESTING` blocks inside one another, `LONGEST_BODY` steps in a branch, the problem's `max_length` in
+the trunk, `LARGEST` nodes. Within them every program that meets the target is drawn with a probability above zero. Where the
+grammar accepts nothing within its bounds, that is a proof (it errs towards accepting), and the answer is Infeasible; where only
+drawing failed, GaveUp.
 """
 
 from __future__ import annotations
@@ -18,126 +22,174 @@ from dataclasses import replace
 
 import numpy as np
 
-from synth import exact
-from synth.block import Block, Body, opened
+from properties import Requirement, ShapeRequirement
+from synth.branching.frame import Frame, frame
+from synth.branching.grammar import LONGEST_BODY, NESTING, Grammar
+from synth.branching.sizing import sized, sizes_of
+from synth.branching.states import Asked, states
+from synth.branching.term import Term, assembled, parsed, steps_of
+from synth.effect import size_fields
 from synth.graph import Graph
-from synth.op import Op, ShapeMismatch, Value, output_value
-from synth.ops import Vocabulary
-from synth.problem import Problem
-from synth.product import Product, product
-from synth.proving import Clock, answer
-from synth.questions import shape_goal
-from synth.result import Found, GaveUp, Infeasible, Result
-from synth.space import Alphabet, frame
+from synth.op import Value
+from synth.problem import Cost, Problem, cost_of
+from synth.proving import Clock, answer, prove
+from synth.questions import questions
+from synth.result import GaveUp, Infeasible, Result
+from synth.target import describe
 
-LIBRARIES = 4
-"""Different libraries for one problem; each is drawn once and remembered."""
+LARGEST = 24
+"""Nodes that a program may have."""
 
-BLOCKS = 2
-"""Blocks that are drawn of each way to merge."""
+DETOURS = 3
+"""Shape changes that are looked for between an input and an output."""
 
-LONGEST_BODY = 5
+TRIES = 200
+"""Programs that are drawn in a row without any within the budget, before it is given up."""
 
-LARGEST = 20
-"""Nodes that a program may have once its blocks are taken apart."""
+CHEAP = 60
+"""Programs of which the cheapest are taken where there is no chance to draw by."""
 
 
 def synthesize(
     problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
 ) -> Result:
-    """`count` programs that meet the target and have at least one block; without `rng` the cheapest over the first library."""
+    """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same."""
     clock = Clock.of(time_limit)
-    goal = shape_goal(problem)
-    if isinstance(goal, Infeasible):
-        return goal
-
-    def candidates() -> Iterator[Graph]:
-        for attempt in itertools.count():
-            if clock.is_up or attempt == (1 if rng is None else 4 * count):
-                return
-            number = 0 if rng is None else int(rng.integers(LIBRARIES))
-            asked = replace(problem, further=library(problem, goal, number))
-            left = max(0.01, clock.deadline - clock.started - clock.seconds)
-            found = exact.synthesize(asked, rng=rng, count=count if rng is None else 3, time_limit=left)
-            yield from (graph for graph in found.graphs if _branches(graph)) if isinstance(found, Found) else ()
-
-    reason = "no program with blocks of the drawn libraries met the target"
-    return answer(problem, candidates(), count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
+    goals = goals_of(problem)
+    if isinstance(goals, Infeasible):
+        return goals
+    grammar = grammar_of(problem, goals) if _frame(problem, goals).reachable else None
+    if grammar is None or not grammar.total:
+        return replace(_infeasible(problem, goals), seconds=clock.seconds)
+    graphs = _drawn(problem, grammar, rng, clock) if rng is not None else iter(_cheapest(problem, grammar, count, clock))
+    reason = f"of {TRIES} programs in a row none had branches and kept {problem.target.budget}"
+    return answer(problem, graphs, count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
 
 
-def library(problem: Problem, goal: Value, number: int) -> tuple[Op, ...]:
-    """The blocks of one library, the same for the same problem's types, vocabulary and sizes."""
-    return _library(tuple(problem.vocabulary.values()), problem.sizes, problem.value, goal, number)
+def goals_of(problem: Problem) -> tuple[Value, ...] | Infeasible:
+    """The types that the target wants of the outputs; ValueError if it leaves one open."""
+    goals = []
+    for output in range(problem.outputs):
+        wanted = {each for each in problem.target.requirements if isinstance(each, ShapeRequirement) and each.output == output}
+        goal = problem.target.output(problem.value.dtype, output)
+        if goal is None:
+            raise ValueError(f"the target must require the shape of output {output}, in every size but the batch's")
+        if len(wanted) > 1:
+            return Infeasible(tuple(sorted(map(describe, wanted))))
+        goals.append(goal)
+    return tuple(goals)
+
+
+def grammar_of(problem: Problem, goals: tuple[Value, ...]) -> Grammar:
+    """The grammar of a problem's programs, where the inputs lead to the outputs at all; memoised by what it depends on."""
+    return _grammar(_frame(problem, goals), tuple(_asked(problem, goals)), problem.max_length)
 
 
 @functools.lru_cache(maxsize=256)
-def _library(op_types: tuple[type[Op], ...], sizes: tuple[int, ...], source: Value, goal: Value, number: int) -> tuple[Op, ...]:
-    rng = np.random.default_rng([number, len(op_types)])
-    vocabulary = {op_type.kind(): op_type for op_type in op_types}
-    found: list[Op] = []
-    for level in range(2):
-        inside = tuple(found) if level else ()
-        for before, after in dict.fromkeys(((source, source), (goal, goal), (source, goal))):
-            found += _drawn(vocabulary, sizes, before, after, inside, rng)
-    return tuple(dict.fromkeys(found))
+def _grammar(here: Frame, asked: tuple[Asked, ...], longest: int) -> Grammar:
+    lengths = np.array([0.0 if len(here.sources) == len(here.goals) == 1 else 1.0, *[1.0] * longest])
+    return Grammar(here, states(here, asked), lengths / max(1.0, lengths.sum()))
 
 
-def _drawn(
-    vocabulary: Vocabulary, sizes: tuple[int, ...], before: Value, after: Value, inside: tuple[Op, ...], rng: np.random.Generator
-) -> Iterator[Op]:
-    """Blocks from one type to another, some for every merge and every choice of its operands' types."""
-    for merge, ends in _merges(vocabulary, after):
-        made = 0
-        for _ in range(4 * BLOCKS):
-            bodies = [_body(vocabulary, sizes, before, end, inside, rng) for end in ends]
-            if before == ends[0] and rng.random() < 0.7:
-                bodies[0] = ()
-            if made == BLOCKS or any(body is None for body in bodies):
-                break
-            chosen = tuple(body for body in bodies if body is not None)
-            if len(set(chosen)) == len(chosen) and any(chosen):
-                made += 1
-                yield Block(merge=merge, branches=tuple(map(opened, chosen)), inner=before.channels)
+def _frame(problem: Problem, goals: tuple[Value, ...]) -> Frame:
+    return frame(tuple(problem.vocabulary.values()), problem.sizes, problem.values, goals, DETOURS)
 
 
-@functools.lru_cache(maxsize=4096)
-def _ways(merge: Op, after: Value) -> tuple[tuple[Value, ...], ...]:
-    """Pairs of operand types whose merge is of the wanted type: equal ones, one squeezed to broadcast, half the features each."""
-    squeezed = replace(after, shape=(after.shape[0], *[1] * (len(after.shape) - 2), after.shape[-1]))
-    half = replace(after, shape=(*after.shape[:-1], max(1, after.channels // 2)))
-    found = []
-    for ends in dict.fromkeys(((after, after), (after, squeezed), (half, half))):
-        try:
-            if output_value(merge, ends) == after:
-                found.append(ends)
-        except ShapeMismatch:
+def _asked(problem: Problem, goals: tuple[Value, ...]) -> Iterator[Asked]:
+    """What the requirements ask, each of its own input and output."""
+    for requirement in problem.target.requirements:
+        source, output = getattr(requirement, "input", 0), getattr(requirement, "output", 0)
+        if isinstance(requirement, ShapeRequirement) or source >= len(problem.values) or output >= len(goals):
             continue
-    return tuple(found)
+        alone = replace(problem.target, requirements=(_moved(requirement),))
+        for question in questions(replace(problem, value=problem.values[source], others=(), target=alone), goals[output]):
+            yield Asked(question, source, output)
 
 
-def _merges(vocabulary: Vocabulary, after: Value) -> Iterator[tuple[Op, tuple[Value, ...]]]:
-    for op_type in vocabulary.values():
-        if op_type.arity is None and op_type.taste > 0:
-            for ends in _ways(op_type(), after):
-                yield op_type(), ends
+def _moved(requirement: Requirement) -> Requirement:
+    """The same requirement for a program with one input and one output."""
+    if getattr(requirement, "input", 0) or getattr(requirement, "output", 0):
+        return replace(requirement, input=0, output=0)  # type: ignore[type-var]
+    return requirement
 
 
-def _body(
-    vocabulary: Vocabulary, sizes: tuple[int, ...], before: Value, end: Value, inside: tuple[Op, ...], rng: np.random.Generator
-) -> Body | None:
-    """A sequence between two types, drawn by the prior with every length equally likely; None if there is none."""
-    space = _sequences(tuple(vocabulary.values()), tuple(sorted({*sizes, end.channels})), before, end, inside)
-    lengths = [float(length > 0 and table[0] > 0) for length, table in enumerate(space.counts(True))] if len(space.values) else []
-    return space.sample(rng, weighted=True, lengths=lengths) if any(lengths) else None
+def _infeasible(problem: Problem, goals: tuple[Value, ...]) -> Infeasible:
+    """A smallest set of requirements that no program of the bounds meets, as far as dropping one at a time finds it."""
+    ends = f"{', '.join(map(str, goals))} from {', '.join(map(str, problem.values))}"
+    bounds = f"at most {problem.max_length} steps, branches of at most {LONGEST_BODY}, {NESTING} blocks inside one another"
+    here = _frame(problem, goals)
+    kept = list(_asked(problem, goals)) if here.reachable else []
+    if not here.reachable or not _grammar(here, (), problem.max_length).total:
+        return Infeasible((ends, bounds))
+    for each in list(kept):
+        rest = [other for other in kept if other is not each]
+        if not _grammar(here, tuple(rest), problem.max_length).total:
+            kept = rest
+    return Infeasible((ends, bounds, *dict.fromkeys(each.question.label for each in kept)))
 
 
-@functools.lru_cache(maxsize=256)
-def _sequences(
-    op_types: tuple[type[Op], ...], sizes: tuple[int, ...], before: Value, end: Value, inside: tuple[Op, ...]
-) -> Product:
-    alphabet = replace(Alphabet.of({op_type.kind(): op_type for op_type in op_types}, sizes), further=inside)
-    return product(frame(alphabet, before, end, LONGEST_BODY), (), prior=True)
+def _drawn(problem: Problem, grammar: Grammar, rng: np.random.Generator, clock: Clock) -> Iterator[Graph]:
+    misses = 0
+    while misses < TRIES and not clock.is_up:
+        graph = _candidate(problem, grammar.sample(rng), rng)
+        misses = misses + 1 if graph is None else 0
+        if graph is not None:
+            yield graph
 
 
-def _branches(graph: Graph) -> bool:
-    return len(graph.nodes) <= LARGEST and any(len(set(node.inputs)) > 1 for node in graph.nodes)
+def _candidate(problem: Problem, term: Term, rng: np.random.Generator | None) -> Graph | None:
+    """A term as a program within the budget and the bounds, or None."""
+    if not _fits(problem, term):
+        return None
+    return sized(assembled(problem.values, term), problem.widths, problem.target.budget, rng)
+
+
+def _fits(problem: Problem, term: Term) -> bool:
+    ops = list(steps_of(term))
+    several = len(problem.values) > 1 or problem.outputs > 1
+    return len(ops) <= LARGEST and (several or any(op.arity != 1 for op in ops))
+
+
+def _cheapest(problem: Problem, grammar: Grammar, count: int, clock: Clock) -> list[Graph]:
+    """The cheapest of some programs, each with its smallest widths."""
+    rng, cost = np.random.default_rng(0), cost_of(problem)
+    found: dict[str, Graph] = {}
+    for _ in range(max(CHEAP, 4 * count)):
+        graph = _candidate(problem, grammar.sample(rng), None)
+        if graph is not None:
+            found[graph.hash] = graph
+        if clock.is_up:
+            break
+    return sorted(found.values(), key=lambda graph: _total(graph, cost))
+
+
+def _total(graph: Graph, cost: Cost) -> float:
+    return sum(cost(node.op, graph.input_values(node)[0]) for node in graph.nodes if node.op.arity == 1)
+
+
+def derivable(problem: Problem, graph: Graph) -> bool:
+    """Whether this procedure draws a program for a problem with a probability above zero.
+
+    That is: the grammar derives its ops, its widths are among those that are drawn, it is within the bounds, and it is proven to
+    meet the target. Programs of one input and one output.
+    """
+    return probability(problem, graph) > 0 and _widths_are_drawn(problem, graph) and prove(problem, graph).distance == 0
+
+
+def probability(problem: Problem, graph: Graph) -> float:
+    """The probability that one draw for a problem gives a program's ops, sizes aside; 0 for what is not within the bounds."""
+    goals, term = goals_of(problem), parsed(graph)
+    if isinstance(goals, Infeasible) or term is None or not _fits(problem, term) or not _frame(problem, goals).reachable:
+        return 0.0
+    return grammar_of(problem, goals).probability(term)
+
+
+def _widths_are_drawn(problem: Problem, graph: Graph) -> bool:
+    found = sizes_of(graph)
+    nominal = {value.channels for value in _frame(problem, tuple(graph.values[name] for name in graph.outputs)).values}
+    free = set(itertools.chain.from_iterable(found.groups)) if problem.widths else set()
+    for node in graph.nodes:
+        sizes = {getattr(node.op, name) for name in size_fields(type(node.op))}
+        if not sizes <= (set(problem.widths) if node.name in free else nominal):
+            return False
+    return True

@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from synth import sizes, taste
-from synth.block import assembled
 from synth.budget import ANY, UNLIMITED, Interval
+from synth.graph import chain
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
@@ -45,7 +45,7 @@ def synthesize(
     if isinstance(space, Infeasible):
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
-    graphs = (assembled(problem.value, path) for path in paths)
+    graphs = (chain(problem.value, path) for path in paths)
     return answer(
         problem,
         graphs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from properties import Property, RelationalProperty, Requirement, needed
+from properties import Property, RelationalProperty, Requirement, ShapeRequirement, needed
 from synth.effect import macs, params, size_fields
 from synth.graph import Graph, GraphError
 from synth.op import Op, Value
@@ -26,7 +26,9 @@ class Problem:
     `properties` are what the target's requirements read, beyond what is always inferred and what they say themselves. `cost` is
     what is least in the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of
     latencies. `further` are single ops of one input, beyond the vocabulary, that programs may use. With a `temperature` a
-    program's odds of being drawn are multiplied by exp(-cost / temperature), the cost of its sizes as they are in `sizes`.
+    program's odds of being drawn are multiplied by exp(-cost / temperature), the cost of its sizes as they are in `sizes`. `others` are
+    the types of further inputs; a program with several inputs, or with several outputs that the target gives a shape, is no
+    sequence.
     """
 
     value: Value
@@ -40,6 +42,7 @@ class Problem:
     cost: str | Cost = "params"
     further: tuple[Op, ...] = ()
     temperature: float | None = None
+    others: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_length < 0:
@@ -60,21 +63,31 @@ class Problem:
         """Those among them that a sequence's ops compose to."""
         return tuple(each for each in self.asked if isinstance(each, RelationalProperty))
 
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The types of all inputs."""
+        return self.value, *self.others
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs."""
+        return 1 + max((each.output for each in self.target.requirements if isinstance(each, ShapeRequirement)), default=0)
+
     @staticmethod
     def of(subject: Graph | Region, target: Target | None = None, *, longer: int = 2, **options: object) -> Problem:
         """The problem of replacing a graph or region: up to `longer` ops more than it has, with its own channel counts.
 
-        Raises GraphError unless it has exactly one input and one output.
+        Raises GraphError if it has no input.
         """
         graph = subject.subgraph() if isinstance(subject, Region) else subject
-        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-            seen = f"{len(graph.inputs)} and {len(graph.outputs)}"
-            raise GraphError(f"a sequence has exactly one input and one output; this has {seen}")
+        if not graph.inputs:
+            raise GraphError("a piece without inputs computes a constant: there is nothing to synthesize")
         problem = Problem(
             graph.inputs[0].value,
             target.shaped(graph.values[graph.outputs[0]].shape) if target else Target.of(graph),
             max_length=len(graph.nodes) + longer,
             sizes=tuple(sorted(_counts(graph))),
+            others=tuple(item.value for item in graph.inputs[1:]),
         )
         return replace(problem, **options)  # type: ignore[arg-type]
 
@@ -113,7 +126,7 @@ def cost_of(problem: Problem) -> Cost:
 
 def _counts(graph: Graph) -> Iterable[int]:
     """The channel counts that a graph uses."""
-    ends = [graph.inputs[0].value, *(graph.values[name] for name in graph.outputs)]
+    ends = [*(item.value for item in graph.inputs), *(graph.values[name] for name in graph.outputs)]
     counts = {value.shape[-1] for value in ends if len(value.shape) > 1 and value.shape[-1] is not None}
     for node in graph.nodes:
         counts |= {getattr(node.op, name) for name in size_fields(type(node.op))}

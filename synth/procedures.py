@@ -8,6 +8,7 @@ import numpy as np
 
 from synth import branches, enumerative, exact, progressive
 from synth.problem import Problem
+from synth.questions import refuse_several_ends
 from synth.result import Result
 
 METHODS: dict[str, Callable[..., Result]] = {
@@ -16,6 +17,10 @@ METHODS: dict[str, Callable[..., Result]] = {
     "enumerative": enumerative.synthesize,
     "branches": branches.synthesize,
 }
+
+
+SEVERAL_ENDS = frozenset({"branches"})
+"""The methods for problems of several inputs or outputs."""
 
 
 def synthesize(
@@ -28,8 +33,11 @@ def synthesize(
 ) -> Result:
     """Up to `count` programs that meet the problem's target, each verified by interpreting its whole jaxpr.
 
-    Random ones with `rng`, the cheapest in parameters without. `time_limit` is in seconds. Raises ValueError for an unknown method.
+    Random ones with `rng`, the cheapest in parameters without. `time_limit` is in seconds. Raises ValueError for an unknown method,
+    GraphError for several inputs or outputs where the method makes sequences.
     """
     if method not in METHODS:
         raise ValueError(f"no synthesis method is called {method!r}; known are {', '.join(METHODS)}")
+    if method not in SEVERAL_ENDS:
+        refuse_several_ends(problem)
     return METHODS[method](problem, rng=rng, count=count, time_limit=time_limit)

@@ -24,13 +24,27 @@ class Region:
         unknown = self.names - set(self.graph.by_name)
         if unknown or not self.names:
             raise GraphError(f"a region wants nodes of its graph; {', '.join(sorted(unknown)) or 'it is empty'}")
-        tainted: set[str] = set()
+        way = self._detour()
+        if way:
+            middle = ", ".join(way[1:-1])
+            raise GraphError(
+                f"the region is not convex: the path {' → '.join(way)} leaves it and comes back; "
+                f"take in {middle}, or leave out {way[0]} or {way[-1]}"
+            )
+
+    def _detour(self) -> tuple[str, ...]:
+        """A shortest path that leaves the region and comes back to it; empty if there is none."""
+        shortest: dict[str, tuple[str, ...]] = {}
+        found: list[tuple[str, ...]] = []
         for node in self.graph.nodes:
-            reads_tainted = not tainted.isdisjoint(node.inputs)
-            if node.name in self.names and reads_tainted:
-                raise GraphError(f"the region is not convex: a path leaves it and comes back at {node.name!r}")
-            if node.name not in self.names and (reads_tainted or not self.names.isdisjoint(node.inputs)):
-                tainted.add(node.name)
+            outside = [shortest[name] for name in node.inputs if name in shortest]
+            if node.name in self.names:
+                found += [(*path, node.name) for path in outside]
+                continue
+            ways = [*outside, *((name,) for name in node.inputs if name in self.names)]
+            if ways:
+                shortest[node.name] = (*min(ways, key=len), node.name)
+        return min(found, key=len, default=())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -49,6 +63,22 @@ class Region:
             node.name
             for node in self.nodes
             if node.name in self.graph.outputs or not self.names.issuperset(self.graph.consumers[node.name])
+        )
+
+    @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """For every output of the region who reads it: nodes outside by name, and the graph's caller."""
+        found = {}
+        for name in self.outputs:
+            outside = [reader for reader in self.graph.consumers[name] if reader not in self.names]
+            found[name] = (*outside, *(("the caller",) if name in self.graph.outputs else ()))
+        return found
+
+    def ends(self) -> str:
+        """The region's inputs and outputs in words, each output with its readers."""
+        outputs = ", ".join(f"{name} (read by {', '.join(readers)})" for name, readers in self.readers.items())
+        return (
+            f"{_counted(self.inputs, 'input')}: {', '.join(self.inputs)}; {_counted(self.outputs, 'output')}: {outputs or 'none'}"
         )
 
     def subgraph(self) -> Graph:
@@ -88,15 +118,18 @@ def span(graph: Graph, first: str, last: str) -> Region:
     return Region(graph, frozenset(names))
 
 
-def regions(graph: Graph, *, largest: int) -> Iterator[Region]:
-    """Every region of up to `largest` nodes with one input and one output that cuts no tie."""
+def regions(graph: Graph, *, largest: int, inputs: int = 1, outputs: int = 1) -> Iterator[Region]:
+    """Every region of up to `largest` nodes on the paths between two nodes that cuts no tie.
+
+    It has at least one and at most so many inputs and outputs; the last node is among the outputs.
+    """
     before, after = _reached(graph)
     for first in range(len(graph.nodes)):
         for last in range(first, len(graph.nodes)):
             between = before[last] & after[first]
             if not 0 < between.bit_count() <= largest:
                 continue
-            region = _one_in_one_out(graph, [number for number in range(first, last + 1) if between >> number & 1])
+            region = _with_ends(graph, [number for number in range(first, last + 1) if between >> number & 1], inputs, outputs)
             if region is not None:
                 yield region
 
@@ -115,15 +148,19 @@ def _reached(graph: Graph) -> tuple[list[int], list[int]]:
     return before, after
 
 
-def _one_in_one_out(graph: Graph, numbers: Sequence[int]) -> Region | None:
+def _with_ends(graph: Graph, numbers: Sequence[int], inputs: int, outputs: int) -> Region | None:
     nodes = [graph.nodes[number] for number in numbers]
-    names, last = frozenset(node.name for node in nodes), nodes[-1].name
-    if len({name for node in nodes for name in node.inputs} - names) != 1:
-        return None
-    if any(name in graph.outputs or not names.issuperset(graph.consumers[name]) for name in names - {last}):
+    names = frozenset(node.name for node in nodes)
+    read = {name for node in nodes for name in node.inputs} - names
+    made = {name for name in names if name in graph.outputs or not names.issuperset(graph.consumers[name])}
+    if not 0 < len(read) <= inputs or len(made) > outputs or nodes[-1].name not in made:
         return None
     region = Region(graph, names)
-    return region if region.outputs == (last,) and not region.cut_ties else None
+    return None if region.cut_ties else region
+
+
+def _counted(names: Sequence[object], what: str) -> str:
+    return f"{len(names)} {what}{'s' * (len(names) != 1)}"
 
 
 def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
@@ -137,8 +174,8 @@ def splice(graph: Graph, region: Region, replacement: Graph) -> Graph:
         raise GraphError(f"the region shares weights with {', '.join(region.cut_ties)}; take all of them or none")
     if len(replacement.inputs) != len(region.inputs) or len(replacement.outputs) != len(region.outputs):
         raise GraphError(
-            f"the region has {len(region.inputs)} inputs and {len(region.outputs)} outputs; "
-            f"its replacement {len(replacement.inputs)} and {len(replacement.outputs)}"
+            f"the region has {region.ends()}; its replacement has {_counted(replacement.inputs, 'input')} and "
+            f"{_counted(replacement.outputs, 'output')}"
         )
     taken = set(graph.values) - region.names
     names = {item.name: outer for item, outer in zip(replacement.inputs, region.inputs, strict=True)}

@@ -30,7 +30,8 @@ class Question:
 
     `reads` are the properties whose relations it needs: one, or several together (their `Joint`). `start` is the part that the
     empty program has on an input, `holds` decides it for the finished program (None: no dependence). Equal keys ask the same;
-    `label` says it to a person.
+    `label` says it to a person. `widened` is for where there would be too many parts, from fine to coarse: each maps a part to one
+    that stands for it, and that never leads to a no where the part leads to a yes, whatever follows or joins.
     """
 
     reads: tuple[RelationalProperty, ...]
@@ -39,6 +40,7 @@ class Question:
     holds: Callable[[Any | None], bool] = field(compare=False)
     key: Hashable
     label: str
+    widened: tuple[Callable[[Any], Any], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ class DepthwiseConv(_Convolution):
 
     taste = 1.5
 
+    kernel: Axes = choice(3, among=(1, 3, 5, 7))
     multiplier: int = 1
 
     def _groups(self, channels: int) -> tuple[int, int]:

@@ -1,0 +1,164 @@
+"""The types that values of branching programs have, the moves between them, and the ways to merge them.
+
+Nothing is listed by name: a merge is any op of several inputs, its ways are the operand types that it takes among the frame's.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
+from synth.space import Alphabet
+
+DETOUR = 1
+"""Changes of shape, that of the channels aside, that a way may take beyond the fewest between an input and an output."""
+
+BINARY = 2
+
+Bare = tuple[tuple[int | None, ...], str]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A merge of values of the types `operands` to one of the type `after`, all by number."""
+
+    merge: Op
+    operands: tuple[int, ...]
+    after: int
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The types on the ways from the sources to the goals; for each the ops that lead on, and all ways to merge."""
+
+    values: tuple[Value, ...]
+    moves: tuple[tuple[tuple[Op, int], ...], ...]
+    ways: tuple[Way, ...]
+    sources: tuple[int, ...]
+    goals: tuple[int, ...]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether every source leads to every goal."""
+        return bool(self.values)
+
+
+@functools.lru_cache(maxsize=256)
+def frame(
+    op_types: tuple[type[Op], ...], sizes: tuple[int, ...], sources: tuple[Value, ...], goals: tuple[Value, ...], longest: int
+) -> Frame:
+    """The frame of a vocabulary with up to `longest` changes of shape.
+
+    Its channel counts are `sizes`, those of the ends, and half of a goal's.
+    """
+    counts = {value.channels for value in (*sources, *goals)} | set(sizes)
+    counts |= {goal.channels // 2 for goal in goals if goal.channels % 2 == 0}
+    alphabet = Alphabet.of({op_type.kind(): op_type for op_type in op_types}, sorted(counts))
+    merges = tuple(
+        op for op_type in op_types if op_type.arity != 1 and op_type.taste > 0 for op in alternatives(op_type, sorted(counts))
+    )
+    for limit in range(longest + 1):
+        if set(goals) <= set(_reached(alphabet, merges, counts, sources, goals, limit)):
+            found = _reached(alphabet, merges, counts, sources, goals, limit + DETOUR)
+            return _trimmed(alphabet, merges, tuple(found), sources, goals)
+    return Frame((), (), (), (), ())
+
+
+def bare(value: Value) -> Bare:
+    """A type without its channels."""
+    return value.shape[:-1], value.dtype
+
+
+def _reached(
+    alphabet: Alphabet, merges: tuple[Op, ...], counts: set[int], sources: Sequence[Value], goals: Sequence[Value], limit: int
+) -> list[Value]:
+    """The types that up to `limit` shape changes lead to; those at the limit only if they are, or merge into, a goal's shape."""
+    ends = {bare(goal) for goal in goals}
+    changes = dict.fromkeys(sources, 0)
+    waiting = list(changes)
+    for value in waiting:
+        for _, after in alphabet.moves(value):
+            made = changes[value] + (bare(after) != bare(value))
+            if made >= changes.get(after, made + 1) or made > limit or after.shape[-1] not in counts:
+                continue
+            if (
+                made == limit
+                and bare(after) not in ends
+                and not any(_joins(merge, goal, after) for merge in merges for goal in goals)
+            ):
+                continue
+            changes[after] = made
+            waiting.append(after)
+    return list(changes)
+
+
+def _joins(merge: Op, goal: Value, other: Value) -> bool:
+    """Whether a merge of a goal's shape with another one keeps the goal's shape."""
+    if merge.arity not in (None, BINARY):
+        return False
+    same = Value((*goal.shape[:-1], other.channels), goal.dtype)
+    made = _merged(merge, (same, other))
+    return made is not None and bare(made) == bare(goal)
+
+
+def _merged(merge: Op, operands: tuple[Value, ...]) -> Value | None:
+    try:
+        return output_value(merge, operands)
+    except ShapeMismatch:
+        return None
+
+
+def _ways(merges: Sequence[Op], values: Sequence[Value]) -> Iterator[Way]:
+    """Every way to merge: two operands of any types, more operands of one type; commuting operands in one order."""
+    place = {value: index for index, value in enumerate(values)}
+    for merge in merges:
+        arity = merge.arity or BINARY
+        pairs = (
+            itertools.combinations_with_replacement if merge.commutative else lambda items, _: itertools.product(items, repeat=2)
+        )
+        tuples = pairs(values, BINARY) if arity == BINARY else ((value,) * arity for value in values)
+        for operands in tuples:
+            made = _merged(merge, operands)
+            if made in place:
+                yield Way(merge, tuple(place[value] for value in operands), place[made])
+
+
+def _operands(merge: Op, values: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
+    if merge.arity not in (None, BINARY):
+        return ((value,) * merge.arity for value in values)
+    return (
+        itertools.combinations_with_replacement(values, BINARY) if merge.commutative else itertools.product(values, repeat=BINARY)
+    )
+
+
+def _trimmed(
+    alphabet: Alphabet, merges: Sequence[Op], values: tuple[Value, ...], sources: Sequence[Value], goals: Sequence[Value]
+) -> Frame:
+    """The frame of the types from which a goal can be reached."""
+    place = {value: index for index, value in enumerate(values)}
+    moves = [[(op, place[after]) for op, after in alphabet.moves(value) if after in place] for value in values]
+    ways = tuple(_ways(merges, values))
+    useful = {place[goal] for goal in goals}
+    while True:
+        more = {index for index, steps in enumerate(moves) if any(after in useful for _, after in steps)}
+        more |= {operand for way in ways if way.after in useful for operand in way.operands}
+        if more <= useful:
+            break
+        useful |= more
+    if not {place[source] for source in sources} <= useful:
+        return Frame((), (), (), (), ())
+    new = {old: index for index, old in enumerate(sorted(useful))}
+    return Frame(
+        tuple(values[old] for old in new),
+        tuple(tuple((op, new[after]) for op, after in moves[old] if after in new) for old in new),
+        tuple(Way(way.merge, tuple(new[each] for each in way.operands), new[way.after]) for way in ways if _kept(way, new)),
+        tuple(new[place[source]] for source in sources),
+        tuple(new[place[goal]] for goal in goals),
+    )
+
+
+def _kept(way: Way, new: dict[int, int]) -> bool:
+    return way.after in new and all(operand in new for operand in way.operands)
