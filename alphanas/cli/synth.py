@@ -118,12 +118,15 @@ def _replace(region: Region, arguments: argparse.Namespace) -> tuple[Result, dic
     import numpy as np
 
     from synth import splice
-    from synth.procedures import METHODS, synthesize
+    from synth.procedures import METHODS, SEVERAL_ENDS, synthesize
     from synth.result import Found
 
     method = arguments.method or "exact"
     if method not in METHODS:
         raise UserError(f"--method {method}", saw="no such synthesis procedure", remedy=nearest(method, METHODS))
+    if method not in SEVERAL_ENDS and (len(region.inputs), len(region.outputs)) != (1, 1):
+        remedy = "--method branches, or a region that one value goes into and one comes out of"
+        raise UserError(f"--region {arguments.region}", saw=region.ends(), wanted=f"for {method} one of each", remedy=remedy)
     problem = _problem(region, arguments)
     rng = None if arguments.cheapest else np.random.default_rng(arguments.seed)
     limit = arguments.time_limit or 30.0
@@ -183,8 +186,7 @@ def _problem(region: Region, arguments: argparse.Namespace) -> Problem:
     try:
         problem = Problem.of(region, target)
     except GraphError as error:
-        remedy = "choose a region that one value goes into and one comes out of"
-        raise UserError(f"--region {arguments.region}", saw=str(error), remedy=remedy) from error
+        raise UserError(f"--region {arguments.region}", saw=str(error), remedy="choose a region that reads a value") from error
     widths = widths_up_to(max(problem.sizes, default=0)) if target.budget != UNLIMITED else ()
     return replace(problem, max_length=arguments.max_length or problem.max_length, widths=widths)
 

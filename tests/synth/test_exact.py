@@ -226,7 +226,7 @@ def test_a_region_of_two_inputs_is_refused() -> None:
     graph = builder.graph(builder(Add(), builder.input, builder.input, name="sum"))
     two = Graph((*graph.inputs, *(type(graph.inputs[0])("other", (None, 4, 4, 4)),)), graph.nodes, graph.outputs)
     with pytest.raises(GraphError, match="exactly one input"):
-        Problem.of(two)
+        synthesize(Problem.of(two))
 
 
 def test_an_unknown_method_is_named() -> None:

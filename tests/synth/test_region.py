@@ -60,6 +60,19 @@ def test_regions_are_all_single_entry_single_exit_pieces_between_two_nodes(seed:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_regions_of_several_ends_are_all_between_two_nodes_and_give_back_what_they_were_cut_from(seed: int) -> None:
+    graph = random_graph(np.random.default_rng(seed), nodes=7)
+    found = list(regions(graph, largest=5, inputs=2, outputs=2))
+    below = reaches(graph)
+    for region in found:
+        assert 1 <= len(region.inputs) <= 2 and 1 <= len(region.outputs) <= 2
+        assert any(region.names <= {end} | below[end] and end in region.outputs for end in region.names)
+        assert splice(graph, region, region.subgraph()).hash == graph.hash
+        assert set(region.readers) == set(region.outputs) and all(region.readers.values())
+    assert {region.names for region in regions(graph, largest=5)} <= {region.names for region in found}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_splicing_a_region_by_itself_changes_nothing(seed: int) -> None:
     graph = random_graph(np.random.default_rng(seed), nodes=8)
     for region in regions(graph, largest=6):
@@ -115,3 +128,24 @@ def test_bad_regions_say_what_is_wrong() -> None:
     ):
         with pytest.raises(GraphError, match=says):
             make()
+
+
+def branching() -> Graph:
+    x = Input("x", (None, 6))
+    nodes = [Node("a", Dense(features=6), ("x",)), Node("b", Relu(), ("a",)), Node("c", Dense(features=6), ("b",))]
+    return Graph((x,), (*nodes, Node("s", Add(), ("a", "c")), Node("t", Relu(), ("s",))), ("t",))
+
+
+def test_the_shortest_way_out_and_back_is_named() -> None:
+    with pytest.raises(GraphError, match="the path a → b → c leaves it and comes back; take in b, or leave out a or c"):
+        Region(branching(), frozenset({"a", "c", "s"}))
+
+
+def test_outputs_that_escape_are_named_with_who_reads_them() -> None:
+    graph = branching()
+    region = Region(graph, frozenset({"a", "b"}))
+    assert region.ends() == "1 input: x; 2 outputs: a (read by s), b (read by c)"
+    before = graph.to_json()
+    with pytest.raises(GraphError, match=r"2 outputs: a \(read by s\), b \(read by c\); its replacement has 1 input and 1 output"):
+        splice(graph, region, chain(graph.inputs[0].value, [Relu()]))
+    assert graph.to_json() == before
