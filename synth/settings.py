@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from properties import PROPERTIES, Mixing
-from synth.block import Block, assembled
 from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.effect import effect, size_fields, summary, with_size
-from synth.memory import bytes_of, peak_bytes
+from synth.memory import bytes_of
 from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value
 
 LARGEST_FRONTIER = 200_000
@@ -168,7 +167,7 @@ def _holds(op: Op, value: Value, result: Value, settings: Settings) -> bool:
         return False
     if settings.budget.peak_bytes == ANY:
         return True
-    held = peak_bytes(assembled(value, (op,))) if isinstance(op, Block) else bytes_of(value) + bytes_of(result)
+    held = bytes_of(value) + bytes_of(result)
     return held <= settings.budget.peak_bytes.high
 
 

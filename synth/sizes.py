@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from properties import Requirement
-from synth.block import assembled
 from synth.budget import UNLIMITED, Budget
 from synth.effect import exact_effect, polynomials
+from synth.graph import chain
 from synth.memory import peak_bytes
 from synth.op import Op, Value
 from synth.requirements import RankRequirement, ReceptiveFieldRequirement
@@ -162,7 +162,7 @@ def _kinds(chain: Sequence[Stage]) -> list[str]:
 def _checked(value: Value, ops: Chain, budget: Budget) -> Chain:
     """The chain, once counting it anew shows that it keeps the budget; an AssertionError is a bug in the encoding."""
     params = macs = 0
-    memory = peak_bytes(assembled(value, ops)) if budget.limits_memory else 0
+    memory = peak_bytes(chain(value, ops)) if budget.limits_memory else 0
     for op in ops:
         result = exact_effect(op, (value,))
         value, params, macs = result.value, params + result.params, macs + result.macs
