@@ -95,12 +95,20 @@ def _training(
     return values, [array for place in sorted(updates) for array in updates[place]]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+# Each is run a few times at most: what counts is how fast it compiles.
+_QUICK: dict[str, bool | int | str] = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=_QUICK)
 def _infer(op: Op, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.Array:
     return op.apply(weights, *inputs)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=_QUICK)
 def _train(
     op: ModalOp, weights: Mapping[str, jax.Array], key: jax.Array, *inputs: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
