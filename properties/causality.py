@@ -24,8 +24,11 @@ def lookahead(mixing: Mixing, axis: int, output_axis: int | None = None) -> int:
     if nothing is depended on.
     """
     goal = axis if output_axis is None else output_axis
+    terms = mixing.terms(axis)
+    if not 0 <= goal < len(mixing.output):
+        raise IndexError(f"axis {goal} of the output asked for, but its shape is {mixing.output}")
     size = mixing.input[axis]
-    found = [_ahead(term, size, goal, mixing.output) for term in mixing.axes[axis]]
+    found = [_ahead(term, size, goal, mixing.output) for term in terms]
     return max(found, default=-size)
 
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, get_args
 
-import jax
 import numpy as np
 
-from properties.inference import Inference, traced
+from properties.inference import Inference, data_place, traced
 from properties.interpreter import interpret
 from properties.property import Property
 from properties.shape import Shape
@@ -31,12 +30,15 @@ def symmetry(
     params: Any = None,
 ) -> tuple[Symmetry, ...]:
     """For every output how it moves when positions along `axis` of one data input are moved and the other inputs stay."""
-    leaves = jax.tree.leaves(arguments)
-    if not 0 <= axis < len(leaves[input].shape):
-        raise ValueError(f"axis {axis} of input {input} asked for, but its shape is {leaves[input].shape}")
+    if group not in GROUPS:
+        raise ValueError(f"the group {group!r} asked for; wanted {' or '.join(map(repr, GROUPS))}")
     program, held = traced(function, *arguments, params=params)
+    place = data_place(program, held, input)
+    shape = program.types[place].shape
+    if not 0 <= axis < len(shape):
+        raise ValueError(f"axis {axis} of input {input} asked for, but its shape is {shape}")
     values = [FIXED] * program.input_count
-    values[held + input] = Symmetry(((axis, 1),))
+    values[place] = Symmetry(((axis, 1),))
     return tuple(interpret(program, SymmetryAnalysis(group), values))
 
 

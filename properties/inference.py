@@ -62,6 +62,15 @@ class Table(Generic[T]):
         return row[o]
 
 
+class Shapes(tuple[Shape, ...]):
+    """The types of values in order, as a tuple that says what there is."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int) and not -len(self) <= index < len(self):
+            raise IndexError(f"value {index} asked for, but there are {len(self)}: {', '.join(map(str, self))}")
+        return super().__getitem__(index)
+
+
 @dataclass(frozen=True)
 class Inference:
     """The properties of one program; frozen, hashable, equal if all of them are.
@@ -91,7 +100,7 @@ class Inference:
             (name, tuple(tuple(table.get((i, o)) for o in range(len(outputs))) for i in range(len(inputs))))
             for name, table in sorted(relations.items())
         )
-        return Inference(tuple(inputs), tuple(outputs), tables, capacity, tuple(sorted(set(unknown))))
+        return Inference(Shapes(inputs), Shapes(outputs), tables, capacity, tuple(sorted(set(unknown))))
 
     def relation(self, name: str, i: int, o: int) -> Any:
         """The relation of property `name` from input i to output o, or None if output o does not depend on input i."""
@@ -201,4 +210,16 @@ def analyze_program(
 def _found(properties: Sequence[Property | str]) -> list[Property]:
     from properties.named import find
 
-    return [find(each) if isinstance(each, str) else each for each in properties]
+    found = [find(each) if isinstance(each, str) else each for each in properties]
+    wrong = [each for each in found if isinstance(each, type) or not isinstance(each, Property)]
+    if wrong:
+        raise TypeError(f"{wrong[0]!r} is asked for, which is no property: give a name, such as 'scale', or properties.SCALE")
+    return found
+
+
+def data_place(program: jaxpr.Program, held: int, input: int) -> int:
+    """The number among a program's inputs of one that is data; IndexError if there is none such."""
+    count = program.input_count - held
+    if not 0 <= input < count:
+        raise IndexError(f"input {input} asked for, but there are {count} inputs that are data (0 … {count - 1})")
+    return held + input

@@ -5,9 +5,11 @@ A `Program` numbers the values of a jaxpr (its slots), so that an interpreter ne
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -105,8 +107,28 @@ class Program:
 
 def trace(function: Callable[..., Any], *arguments: Any) -> tuple[core.ClosedJaxpr, Any]:
     """The closed jaxpr of `function` on `arguments` (arrays or `ShapeDtypeStruct`s) and the structure of its output."""
-    closed, structure = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    try:
+        closed, structure = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    except Exception as error:
+        error.add_note(_where(function, error))
+        raise
     return closed, structure
+
+
+def _where(function: Callable[..., Any], error: Exception) -> str:
+    """What a function that does not trace was doing, and what may mend it."""
+    skipped = ("/jax/", "/jaxlib/", str(Path(__file__).parent))
+    places = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [place for place in places if not any(part in place[0].co_filename for part in skipped)]
+    at = f" at {own[-1][0].co_filename}:{own[-1][1]} ({own[-1][0].co_name})" if own else ""
+    name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(error, jax.errors.InconclusiveDimensionOperation):
+        remedy = "give integer sizes, or ask properties.symbolic.shapes, which finds what the sizes must be multiples of"
+    elif isinstance(error, jax.errors.ConcretizationTypeError):
+        remedy = "take Python's decisions on values out of it, or write them with jax.numpy.where or jax.lax.cond"
+    else:
+        remedy = "give arrays, or jax.ShapeDtypeStructs, of the shapes that it takes, and its parameters as params=…"
+    return f"while tracing {name}{at}: {remedy}"
 
 
 def program(closed: core.ClosedJaxpr) -> Program:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from properties.depth import DEPTH, Steps
-from properties.inference import traced
+from properties.inference import data_place, traced
 from properties.interpreter import Context, interpret
 from properties.shape import Shape
 
@@ -48,7 +48,9 @@ def longest_path(
     """
     program, held = traced(function, *arguments, params=params)
     values: list[Trails] = [NOWHERE] * program.input_count
-    values[held + input] = (None, Trail(0))
+    values[data_place(program, held, input)] = (None, Trail(0))
+    if not 0 <= output < len(program.outputs):
+        raise IndexError(f"output {output} asked for, but there are {len(program.outputs)} outputs")
     trails = [trail for trail in interpret(program, TrailAnalysis(), values)[output] if trail is not None]
     if not trails:
         return ()

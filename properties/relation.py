@@ -128,6 +128,9 @@ class RelationalProperty:
         except Exception as error:
             error.add_note(f"in the {self.name} rule for the primitive {equation.primitive!r}{where}")
             raise
+        if relation is not None and not isinstance(relation, Relation):
+            wanted = f"wanted {type(self.identity(equation.input_types[operand])).__name__}, or None if nothing gets through"
+            raise TypeError(f"the {self.name} rule for the primitive {equation.primitive!r}{where} returned {relation!r}; {wanted}")
         if relation is not None:
             fault = self.fault(relation, equation.input_types[operand], equation.output_types[output])
             if fault:

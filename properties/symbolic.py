@@ -1,7 +1,7 @@
 """Shapes as formulas: at which input sizes a program is valid, and what comes out, for all batch and spatial sizes at once.
 
-Divisibility is found by asking JAX at concrete sizes: for every name the smallest factor whose multiples, by primes, are accepted. The
-formulas are then traced with sizes that are such multiples, which proves that they hold for all of them.
+Divisibility is found by asking JAX at concrete sizes: for every name the smallest factor whose multiples, by primes, are accepted.
+The formulas are then traced with sizes that are such multiples, which proves that they hold for all of them.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class _Probe:
     def factors(self, names: Sequence[str]) -> dict[str, int]:
         """For every name the smallest factor that makes its multiples valid; 1 for all if there are none.
 
-        In order: the names before are at multiples of their own factors, those after at a round size. So a condition on a product of
-        sizes falls on the last of them.
+        In order: the names before are at multiples of their own factors, those after at a round size. So a condition on a product
+        of sizes falls on the last of them.
         """
         found: dict[str, int] = {}
         for place, name in enumerate(names):

@@ -64,7 +64,8 @@ def _top(before: Shape, after: Shape) -> Mixing:
 def _fault(mixing: Mixing, before: Shape, after: Shape) -> str:
     if (mixing.input, mixing.output) == (before.shape, after.shape):
         return ""
-    return f"relates shapes {mixing.input} and {mixing.output}; the equation has {before.shape} and {after.shape}"
+    seen = f"relates shapes {mixing.input} and {mixing.output}; the equation has {before.shape} and {after.shape}"
+    return f"{seen}: return a relation between these, or None if nothing gets through"
 
 
 MIXING = RelationalProperty(

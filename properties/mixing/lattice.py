@@ -90,11 +90,17 @@ class Mixing:
 
     def positions(self, axis: int) -> int:
         """The largest number of positions of an input axis that one output element can depend on."""
-        return most_positions(self.axes[axis], self.input[axis], self.output)
+        return most_positions(self.terms(axis), self.input[axis], self.output)
+
+    def terms(self, axis: int) -> tuple[Term, ...]:
+        """The sets of positions of an input axis; IndexError for an axis that is not there."""
+        if not -len(self.axes) <= axis < len(self.axes):
+            raise IndexError(f"axis {axis} asked for, but the input has {len(self.axes)} axes: its shape is {self.input}")
+        return self.axes[axis]
 
     def receptive_field(self, axis: int) -> ReceptiveField | None:
         """The window of an input axis that an output position sees, if it is one window sliding along one output axis."""
-        return _receptive_field(self.axes[axis], self.output)
+        return _receptive_field(self.terms(axis), self.output)
 
     def depends_on(self, index: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """For one output element the positions it can depend on, as a boolean array for each input axis."""

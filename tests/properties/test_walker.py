@@ -190,8 +190,29 @@ def test_symbolic_sizes_are_an_error_that_says_what_to_do() -> None:
         properties.infer(jnp.sin, x)
 
 
-def test_what_does_not_trace_is_jax_s_own_error() -> None:
-    with pytest.raises(TypeError, match="dot_general"):
-        properties.infer(lambda x: x @ jnp.ones((9, 9)), X)
+def test_what_does_not_trace_is_jax_s_own_error_with_its_line_and_what_to_do() -> None:
+    def misfit(x: Any) -> Any:
+        return x @ jnp.ones((9, 9))
+
+    def deciding(x: Any) -> Any:
+        return x if x.sum() > 0 else -x
+
+    unsized = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 4"), jnp.float32)
+    cases: list[tuple[Callable[..., Any], Any, type[Exception], str]] = [
+        (misfit, X, TypeError, "give arrays"),
+        (deciding, X, jax.errors.TracerBoolConversionError, "jax.lax.cond"),
+        (
+            lambda x: x.reshape(x.shape[0] // 2, 2, -1),
+            unsized,
+            jax.errors.InconclusiveDimensionOperation,
+            "ask properties.symbolic",
+        ),
+    ]
+    for function, x, kind, remedy in cases:
+        with pytest.raises(kind) as caught:
+            properties.infer(function, x)
+        line = function.__code__.co_firstlineno
+        (note,) = [note for note in caught.value.__notes__ if "while tracing" in note]
+        assert f"test_walker.py:{line + (function in (misfit, deciding))} " in note and remedy in note
     with pytest.raises(ValueError, match="params=9: the program has 1 input"):
         properties.analyze(jax.make_jaxpr(jnp.sin)(X), params=9)
