@@ -32,10 +32,10 @@ class Interval:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"at least {self.low:g}" if self.low else "any number of"
+            return f"at least {_figure(self.low)}" if self.low else "any number of"
         if self.low <= 0:
-            return f"at most {self.high:g}"
-        return f"{self.low:g} to {self.high:g}"
+            return f"at most {_figure(self.high)}"
+        return f"{_figure(self.low)} to {_figure(self.high)}"
 
     def to_json(self) -> list[float | None]:
         return [self.low, None if self.high == math.inf else self.high]
@@ -43,6 +43,10 @@ class Interval:
     @staticmethod
     def from_json(data: list[float | None]) -> Interval:
         return Interval(data[0] or 0, math.inf if data[1] is None else data[1])
+
+
+def _figure(number: float) -> str:
+    return f"{number:.0f}" if float(number).is_integer() else f"{number:g}"
 
 
 ANY = Interval()
@@ -60,6 +64,10 @@ class Budget:
     params: Interval = ANY
     macs: Interval = ANY
     peak_bytes: Interval = ANY
+
+    def __post_init__(self) -> None:
+        if self.peak_bytes.low > 0:
+            raise ValueError(f"bytes alive at once can have an upper bound only, got {self.peak_bytes}")
 
     def distance(self, params: float, macs: float, peak_bytes: float = 0) -> float:
         """The mean distance to the intervals of parameters and MACs, and to that of bytes if it is limited; 0 only inside all.

@@ -16,12 +16,14 @@ import numpy as np
 from synth import sizes, taste
 from synth.budget import ANY, UNLIMITED, Interval
 from synth.graph import chain
+from synth.memory import peak_bytes
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
 from synth.proving import Clock, answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
+from synth.settings import overflows
 from synth.shelf import shelf
 from synth.sized import open_sizes
 from synth.space import Alphabet, Frame, Question, frame
@@ -31,6 +33,9 @@ MISSES = 100
 
 LATE_MISSES = 20
 """Draws in a row that may miss it when the time is up, as it may be once the space is made."""
+
+NONE = Interval(0, 0.5)
+"""Of whole numbers, none."""
 
 CORE_SECONDS = 0.5
 """How long each step of finding out what excludes what may take; a step that takes longer leaves the answer larger than need be."""
@@ -60,8 +65,10 @@ def synthesize(
 def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     """Which of the requirements and limits exclude each other, where the requirements alone do not."""
     goal, budget = _goal(problem), problem.target.budget
-    limits: dict[str, tuple[Cost, Interval]] = {"parameters": (params_of, budget.params), "MACs": (macs_of, budget.macs)}
-    limits = {name: limit for name, limit in limits.items() if limit[1] != ANY}
+    counted: tuple[tuple[str, Cost, Interval], ...] = (("parameters", params_of, budget.params), ("MACs", macs_of, budget.macs))
+    limits = {f"{interval} {name}": (cost, interval) for name, cost, interval in counted if interval != ANY}
+    if budget.limits_memory:
+        limits[f"{budget.peak_bytes} bytes alive at once"] = (overflows(budget.peak_bytes.high), NONE)
     here = _frame(problem, goal)
 
     def possible(kept: list[Question | str]) -> bool:
@@ -79,7 +86,7 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
         rest = [other for other in kept if other is not part]
         if not possible(rest):
             kept = rest
-    lines = (part.label if isinstance(part, Question) else f"{limits[part][1]} {part}" for part in kept)
+    lines = (part.label if isinstance(part, Question) else part for part in kept)
     return Infeasible((f"an output of {goal} from {problem.value} in at most {problem.max_length} ops", *lines), clock.seconds)
 
 
@@ -148,7 +155,8 @@ def _goal(problem: Problem) -> Value:
 def _limits(problem: Problem) -> list[tuple[Cost, float, float]]:
     budget = problem.target.budget
     counted: tuple[tuple[Cost, Interval], ...] = ((params_of, budget.params), (macs_of, budget.macs))
-    return [(cost, interval.low, interval.high) for cost, interval in counted if interval != ANY]
+    limits = [(cost, interval.low, interval.high) for cost, interval in counted if interval != ANY]
+    return [*limits, (overflows(budget.peak_bytes.high), 0.0, NONE.high)] if budget.limits_memory else limits
 
 
 def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: Clock) -> Iterator[Path]:
@@ -164,7 +172,8 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
         lengths = taste.lengths(lengths)
     draws = _free(space, lengths, rng, weighted) if _is_free(problem) else _within(problem, space, lengths, rng, clock, weighted)
     misses = 0
-    for path in draws:
+    for drawn in draws:
+        path = drawn if drawn is not None and _fits_memory(problem, drawn) else None
         misses = misses + 1 if path is None else 0
         if path is not None:
             yield _roomy(problem, path, rng)
@@ -185,6 +194,11 @@ def _roomy(problem: Problem, path: Path, rng: np.random.Generator) -> Path:
     goal, budget, count = _goal(problem), problem.target.budget, taste.SIZINGS
     found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, count=count, time_limit=0.2)
     return taste.roomiest(problem.value, (path, *found)) if isinstance(found, tuple) else path
+
+
+def _fits_memory(problem: Problem, path: Path) -> bool:
+    interval = problem.target.budget.peak_bytes
+    return interval == ANY or interval.holds(peak_bytes(chain(problem.value, path)))
 
 
 def _is_free(problem: Problem) -> bool:

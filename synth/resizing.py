@@ -62,7 +62,7 @@ def resize(
     """
     started = time.monotonic()
     freedom = Freedom(tuple(free), multiple, smallest, largest, keep_rank)
-    _checked(graph, budget, freedom, keep, objective)
+    _checked(graph, freedom, keep, objective)
     deadline = started + time_limit
     try:
         question = _Question.of(graph, budget, freedom, keep, objective)
@@ -108,7 +108,7 @@ def _at_share(sizing: Sizing, share: float) -> list[int]:
     return assignment
 
 
-def _checked(graph: Graph, budget: Budget, freedom: Freedom, keep: float, objective: str | NodeCost) -> None:
+def _checked(graph: Graph, freedom: Freedom, keep: float, objective: str | NodeCost) -> None:
     """Refuses arguments that make no sense."""
     if isinstance(objective, str) and objective not in OBJECTIVES:
         raise ValueError(f"no objective is called {objective!r}; known are {', '.join(OBJECTIVES)}, or give a cost of an op")
@@ -118,8 +118,6 @@ def _checked(graph: Graph, budget: Budget, freedom: Freedom, keep: float, object
         raise ValueError(f"wanted 0 <= smallest <= largest, got {freedom.smallest:g} and {freedom.largest:g}")
     if not (0 <= freedom.keep_rank <= 1 and 0 <= keep <= 1):
         raise ValueError(f"keep_rank and keep are shares between 0 and 1, got {freedom.keep_rank:g} and {keep:g}")
-    if budget.peak_bytes.low > 0:
-        raise ValueError(f"a lower bound on the bytes alive at once cannot be asked for, got {budget.peak_bytes}")
     kinds = {*OPS.values(), *(type(node.op) for node in graph.nodes)}
     known = {WIDTHS, DEPTHS} | {each.name for kind in kinds for each in fields(kind) if "choices" in each.metadata}
     unknown = sorted(set(freedom.free) - known)
@@ -207,13 +205,13 @@ class _Question:
         """The smallest set of what is asked, as far as leaving out one at a time finds it, that excludes all sizes."""
         freedom = self.sizing.freedom
         setting = f"widths that are multiples of {freedom.multiple}, at most {freedom.largest:g} times the present ones"
+        rank = [f"{freedom.keep_rank:.0%} of every stage's rank bound"] if freedom.keep_rank else []
         if self.sizing.empty:
-            return (f"{setting}; none fits {', '.join(self.sizing.empty)}",)
+            return (setting, *rank, f"what fits {', '.join(self.sizing.empty)}")
         kept = self.limits()
         for name in list(kept):
             rest = {other: limit for other, limit in kept.items() if other != name}
             found = self._best(rest, deadline + 1.0, 1.0, any=True)
             if isinstance(found, Nothing) and found.proven:
                 kept = rest
-        rank = [f"{freedom.keep_rank:.0%} of every stage's rank bound"] if freedom.keep_rank else []
         return (setting, *rank, *kept)

@@ -5,6 +5,7 @@ Free of Z3. `synth.sizes` decides among them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from properties import PROPERTIES, Mixing
 from synth.budget import ANY, UNLIMITED, Budget, Interval
 from synth.effect import effect, size_fields, summary, with_size
 from synth.memory import bytes_of
-from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value
+from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, output_value
 
 LARGEST_FRONTIER = 200_000
 """Partial assignments that enumeration may hold at once."""
@@ -167,8 +168,18 @@ def _holds(op: Op, value: Value, result: Value, settings: Settings) -> bool:
         return False
     if settings.budget.peak_bytes == ANY:
         return True
-    held = bytes_of(value) + bytes_of(result)
-    return held <= settings.budget.peak_bytes.high
+    return held(value, result) <= settings.budget.peak_bytes.high
+
+
+def held(value: Value, result: Value) -> int:
+    """Bytes alive at once in a chain while an op turns a value into its result."""
+    return bytes_of(value) + bytes_of(result)
+
+
+@functools.lru_cache(maxsize=64)
+def overflows(most: float) -> Cost:
+    """A cost of 1 for every step of a chain that holds more than so many bytes at once: a chain keeps within them if it costs 0."""
+    return lambda op, value: float(held(value, output_value(op, (value,))) > most)
 
 
 def _elements(value: Value) -> int:

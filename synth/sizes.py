@@ -54,7 +54,7 @@ def solve(
     uniformly from all of them where they can be enumerated; without, the `count` of least `cost`, a function of an op and its input
     (by default the number of parameters). `diverse` chooses solutions far apart instead, after the first.
 
-    ValueError for a lower bound on bytes alive at once, or a requirement of another kind.
+    ValueError for a requirement of another kind.
     """
     settings = _settings(ops, widths, fields, multiple, requirements, budget, cost)
     kinds = f"the chain {', '.join(op.kind() for op in ops)}"
@@ -90,8 +90,6 @@ def _settings(
     budget: Budget,
     cost: Cost | None,
 ) -> Settings:
-    if budget.peak_bytes.low > 0:
-        raise ValueError(f"a lower bound on the bytes alive at once cannot be asked for, got {budget.peak_bytes}")
     if multiple < 1 or any(width < 1 for width in widths):
         raise ValueError(f"widths and what they are multiples of are at least 1, got {sorted(widths)} and {multiple}")
     sees: tuple[int, ...] = ()

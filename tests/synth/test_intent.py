@@ -12,7 +12,8 @@ import pytest
 import properties
 from properties import RelationalProperty, Shape
 from properties.rules import Rules
-from synth import Found, Infeasible, Interval, Problem, Target, Value, chain, infer, synthesize, vocabulary
+from synth import Found, Infeasible, Interval, Problem, Target, Value, at_least, at_most, chain, infer, synthesize, vocabulary
+from synth.memory import peak_bytes
 from synth.ops import AvgPool, Conv, Dense, DepthwiseConv, LayerNorm, Relu
 
 IMAGE = Value((None, 9, 9, 8))
@@ -133,3 +134,62 @@ def test_the_empty_program_is_one() -> None:
     result = synthesize(problem(Target.of(chain(IMAGE, [Relu()]))))
     assert isinstance(result, Found)
     assert result.proofs[0].params == 0
+
+
+def test_a_target_is_made_from_wishes_and_takes_the_shape_of_its_region() -> None:
+    wished = Target(mixing=at_least([[0] * 4] * 3 + [[3] * 4]), depth=2, receptive_field=5, params=at_most(500), macs=at_least(10))
+    graph = chain(IMAGE, [Conv(features=8)])
+    assert Problem.of(graph, wished).target.output() == IMAGE
+    asked = Target.asking(
+        (None, 9, 9, 8),
+        mixing=[[0] * 4] * 3 + [[3] * 4],
+        depth=2,
+        receptive_field=5,
+        params=Interval(0, 500),
+        macs=Interval(10),
+    )
+    assert set(Problem.of(graph, wished).target.requirements) == set(asked.requirements)
+    assert wished.budget == asked.budget
+
+
+TABLE = {"shape": [0, 9, 9, 8], "depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"dept": 2}, "did you mean 'depth'"),
+        ({"params": 0}, "params: a budget wants"),
+        ({"macs": [500, 100]}, "macs: a budget wants.*500 to 100"),
+        ({"peak_bytes": {"at_mots": 5}}, "did you mean 'at_most'"),
+        ({"peak_bytes": {"at_least": 5}}, "upper bound only"),
+        ({"depth": -1}, "depth is -1"),
+        ({"mixing": [["none", "al"]]}, "did you mean 'all'"),
+        ({"mixing": [[0, 1], [3, 0]]}, "2 columns together with an output of 4 axes"),
+        ({"rank": 5000}, "rank is 5000 together with an output of only 1296 elements"),
+        ({"shape": [0, -9, 9, 8]}, "sizes of at least 1"),
+        ({"receptive_field": "5"}, "receptive_field"),
+    ],
+    ids=str,
+)
+def test_a_table_that_makes_no_sense_is_refused_with_what_contradicts(table: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Target.from_table(TABLE | table)
+
+
+def test_bounds_of_a_table_are_written_in_three_ways() -> None:
+    wanted = Target.asking((None, 9, 9, 8), depth=2, params=at_most(500))
+    for way in ([0, 500], 500, {"at_most": 500}):
+        assert Target.from_table(TABLE | {"params": way}) == wanted
+
+
+def test_memory_is_kept_or_named() -> None:
+    tight = Interval(0, 4 * 9 * 9 * (8 + 8))
+    target = Target.asking((None, 9, 9, 8), depth=3, peak_bytes=tight)
+    for rng in (None, np.random.default_rng(0)):
+        result = synthesize(problem(target), rng=rng, count=5, time_limit=60)
+        assert isinstance(result, Found)
+        for graph, proof in zip(result.graphs, result.proofs, strict=True):
+            assert proof.peak_bytes == peak_bytes(graph) <= tight.high
+    none = synthesize(problem(Target.asking((None, 9, 9, 8), depth=3, peak_bytes=at_most(4 * 9 * 9 * 15))), time_limit=60)
+    assert isinstance(none, Infeasible) and any("bytes alive at once" in line for line in none.core)
