@@ -36,7 +36,7 @@ class _Subject:
     variables: Variables
 
     def __str__(self) -> str:
-        return " ".join(f"{name} {value}" for name, value in self.facts.items())
+        return ", ".join(f"{name} {value}" for name, value in self.facts.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{subject} as {exported.format}, largest error {exported.max_error:.1e} in {exported.checked_by}:")
     if "note" in exported.details:
         print(f"  ({exported.details['note']})")
-    for name in (*exported.files, "export.json"):
+    record = f"{out.stem}.export.json" if out.is_file() else "export.json"
+    for name in (*exported.files, record):
         print(f"  {folder / name}")
     return 0
 
@@ -122,7 +123,8 @@ def _model(arguments: argparse.Namespace) -> _Subject:
     variables = lifted.variables
     if variables is None:
         variables = lifted.graph.init(jax.random.key(0))
-    return _Subject({"model": arguments.model}, lifted.graph, variables)
+    own = "initial" if lifted.variables is None else "its own"
+    return _Subject({"model": arguments.model, "weights": arguments.weights or own}, lifted.graph, variables)
 
 
 def _candidate(folder: Path, number: int | None) -> _Subject:

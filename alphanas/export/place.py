@@ -16,8 +16,6 @@ from typing import Any
 from alphanas.errors import FAILED, UserError
 from alphanas.export.check import Exported
 
-RECORD = "export.json"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -25,6 +23,11 @@ class Place:
 
     folder: Path
     file: str | None = None
+
+    @property
+    def record(self) -> str:
+        """The name of the file that says what was checked: files of several names in one folder each have their own."""
+        return "export.json" if self.file is None else f"{Path(self.file).stem}.export.json"
 
 
 def place(out: str | Path, file: str | None) -> Place:
@@ -73,22 +76,22 @@ def put(exported: Exported, scratch: Path, where: Place) -> Exported:
         first, *others = exported.files
         (scratch / first).rename(scratch / where.file)
         exported = replace(exported, files=(where.file, *others))
-    known = _records(where.folder)
+    known = _records(where.folder / where.record)
     _refuse_strangers(exported, scratch, where.folder, known)
     text = json.dumps({**_still_true(known, exported, scratch, where.folder), exported.format: exported.to_dict()}, indent=2)
-    (scratch / RECORD).write_text(text + "\n")
+    (scratch / where.record).write_text(text + "\n")
     with _as_user_error(where.folder):
         where.folder.mkdir(parents=True, exist_ok=True)
-        for name in (*exported.files, RECORD):
+        for name in (*exported.files, where.record):
             os.chmod(scratch / name, 0o644)
             _flush(scratch / name)
             os.replace(scratch / name, where.folder / name)
     return exported
 
 
-def _records(folder: Path) -> dict[str, Any]:
+def _records(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads((folder / RECORD).read_text())
+        known = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

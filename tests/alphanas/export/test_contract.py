@@ -75,7 +75,9 @@ def test_a_format_of_one_file_takes_a_name_for_it(format, tmp_path):
     ending = FORMATS[format].file.rpartition(".")[2]
     exported = export(graph, graph.init(jax.random.key(0)), format, tmp_path / f"mine.{ending}")
     assert exported.files == (f"mine.{ending}",)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", f"mine.{ending}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.export.json", f"mine.{ending}"]
+    export(graph, graph.init(jax.random.key(0)), format, tmp_path / f"another.{ending}")
+    export(graph, graph.init(jax.random.key(1)), format, tmp_path / f"mine.{ending}")
 
 
 def small(features: int = 2):
