@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from alphanas.models.lifting.cuts import between
 from alphanas.models.lifting.flat import Constant, Flat, Ref, Step
 from alphanas.models.lifting.sources import Traced
@@ -312,9 +314,9 @@ def concatenation(this: Matcher, slot: int, step: Step) -> Match | None:
     if rank == 3 and step.params["dimension"] == 1 and len(step.operands) == 2 and isinstance(step.operands[1], int):
         first, x = step.operands
         leaf = this.spread(first)
-        return (
-            None if leaf is None or not this.is_data(x) else Match(ClassToken(tokens=_length(this, first)), (x,), {"token": leaf})
-        )
+        if leaf is None or not isinstance(x, int) or not this.is_data(x):
+            return None
+        return Match(ClassToken(tokens=_length(this, first)), (x,), {"token": leaf})
     slots = tuple(item for item in step.operands if isinstance(item, int) and this.is_data(item))
     if step.params["dimension"] != rank - 1 or len(slots) != len(step.operands) or len(slots) < 2:
         return None
@@ -367,7 +369,25 @@ def _window(this: Matcher, step: Step) -> tuple[int, dict[str, Any]] | None:
 
 def quotient(this: Matcher, slot: int, step: Step) -> Match | None:
     """A sum divided by the number of its terms: a mean over windows, or over all positions."""
-    return _average(this, slot, step)
+    return _average(this, slot, step) or _average_inside(this, step)
+
+
+def _average_inside(this: Matcher, step: Step) -> Match | None:
+    """The sum of every window over the number of its elements that are no padding: the same windows summed over ones."""
+    total, count = this.producer(step.operands[0]), this.producer(_unspread(this, step.operands[1]))
+    if (
+        total is None
+        or count is None
+        or {total.primitive, count.primitive} != {"reduce_window_sum"}
+        or total.params != count.params
+    ):
+        return None
+    ones = this.producer(count.operands[0])
+    one = ones.operands[0] if ones is not None and ones.primitive == "broadcast_in_dim" else count.operands[0]
+    window = _window(this, total) if total.primitive == "reduce_window_sum" else None
+    if window is None or not isinstance(one, Constant) or not np.all(np.asarray(one.value) == 1):
+        return None
+    return Match(AvgPool(**window[1], count_padding=window[1]["padding"] == "VALID"), (window[0],))
 
 
 def _average(this: Matcher, slot: int, step: Step) -> Match | None:

@@ -76,10 +76,15 @@ def _cell(net: Net, x: str, cell: Cell) -> str:
             for source, operation in enumerate(edges)
             if operation != "none"
         ]
-        if not arriving:
-            arriving = [net(Zero(), x, name=f"node{node}")]
-        values.append(net(Add(), *arriving, name=f"node{node}") if len(arriving) > 1 else arriving[0])
+        values.append(_sum(net, arriving, name=f"node{node}") if arriving else net(Zero(), x, name=f"node{node}"))
     return values[-1]
+
+
+def _sum(net: Net, values: Sequence[str], *, name: str) -> str:
+    total = values[0]
+    for number, value in enumerate(values[1:], start=2):
+        total = net(Add(), total, value, name=name if number == len(values) else f"{name}_{number}")
+    return total
 
 
 def _edge(net: Net, operation: str, x: str, *, name: str) -> str:

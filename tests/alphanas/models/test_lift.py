@@ -274,3 +274,13 @@ def test_what_cannot_be_lifted_is_one_error():
         lift(lambda x: x / x.shape[0], np.ones((4, 2), np.float32))
     with pytest.raises(UserError, match="random"):
         lift(lambda x: x + jax.random.normal(jax.random.key(0), x.shape), np.ones((4, 2), np.float32))
+
+
+def test_a_mean_over_windows_may_leave_its_padding_out():
+    def pooled(params, x):
+        return nnx.avg_pool(x, (3, 3), strides=(1, 1), padding="SAME", count_include_pad=False) * params["scale"]
+
+    lifted = lift_with_report((pooled, {"scale": jnp.ones(3)}), pictures())
+    assert not lifted.report.opaque
+    assert any(getattr(node.op, "count_padding", True) is False for node in lifted.graph.nodes)
+    assert_same(lifted, lambda x: pooled({"scale": jnp.ones(3)}, x), pictures())

@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from scipy import special
 
 from alphanas.errors import UserError
-from alphanas.models import zoo
+from alphanas.export.blocks import tidy
+from alphanas.export.flax.export import source
+from alphanas.models import lift_with_report, zoo
 from alphanas.models.zoo import convnext, densenet, mobilenet, nasbench201, resnet, vit
 from alphanas.models.zoo.net import Net
 from synth import Graph
@@ -327,3 +330,15 @@ def test_training_a_whole_model_keeps_the_shapes_of_its_variables(name: str) -> 
     out, new = jax.eval_shape(lambda v, x: graph.apply(v, x, train=True, rng=jax.random.key(0)), variables, x)
     assert out.shape == (2, 3)
     assert jax.tree.map(lambda leaf: leaf.shape, new) == jax.tree.map(lambda leaf: leaf.shape, variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_exported_lifts_to_the_same_program(name: str) -> None:
+    tidied, _ = tidy(WHOLE[name](), {"params": {}, "state": {}})
+    scope: dict[str, Any] = {"__file__": f"{name}.py", "__name__": name}
+    exec(source(tidied), scope)
+    model = nnx.eval_shape(lambda: scope["Model"](rngs=nnx.Rngs(0)))
+    lifted = lift_with_report(model, np.zeros((2, 8, 8, 3), np.float32))
+    assert not lifted.report.opaque
+    assert lifted.graph.hash == tidied.hash
