@@ -11,10 +11,9 @@ import enum
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-import jax
 import numpy as np
 
 from properties import Mixing
@@ -49,10 +48,10 @@ def role(op: Op, value: Value) -> Role:
     steps, mixing = found.relation("depth", 0, 0), found.relation("mixing", 0, 0)
     nonlinear = steps is not None and steps.from_linear[0] != 0
     keeps_shape = mixing is not None and mixing.input == mixing.output
-    elementwise = keeps_shape and np.array_equal(mixing.matrix, Mixing.identity(mixing.input).matrix)
+    elementwise = keeps_shape and _mixes_nothing(mixing)
     if op.normalizes:
         return Role.VOID if nonlinear and elementwise else Role.NORM
-    if neutral(op, value):
+    if not (nonlinear and elementwise and _is_elementwise_anywhere(op, value)) and neutral(op, value):
         return Role.VOID
     if not elementwise and any(len(weight.shape) > 1 for weight in op.weights(value).values()):
         return Role.LAYER
@@ -63,15 +62,29 @@ def role(op: Op, value: Value) -> Role:
     return Role.ACTIVATION if elementwise and nonlinear else Role.MOVE
 
 
-@functools.lru_cache(maxsize=4096)
+def _mixes_nothing(mixing: Mixing) -> bool:
+    return np.array_equal(mixing.matrix, Mixing.identity(mixing.input).matrix)
+
+
+def _is_elementwise_anywhere(op: Op, value: Value) -> bool:
+    """Whether an op that mixes nothing on a value would mix nothing without axes of size one: an activation, and no window."""
+    wide = replace(value, shape=tuple(3 if size == 1 else size for size in value.shape))
+    mixing = summary(op, (wide,)).relation("mixing", 0, 0) if wide != value else None
+    return mixing is None or _mixes_nothing(mixing)
+
+
 def growth(op: Op, value: Value) -> Fraction:
     """By which power, at most, an op's output grows with its input: the `scale` property, 0 where it saturates."""
-    aval = value.aval()
-    shape = jax.ShapeDtypeStruct((*aval.shape[:1], *[1] * (len(aval.shape) - 1)), aval.dtype)
+    tiny = Value((None, *[1] * (len(value.shape) - 1)), value.dtype)
     try:
-        (found,) = scale(op.apply, shape, params={})
+        return _growth(op, tiny)
     except (TypeError, ValueError):
-        (found,) = scale(op.apply, aval, params={})
+        return _growth(op, value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _growth(op: Op, value: Value) -> Fraction:
+    (found,) = scale(op.apply, value.aval(), params={})
     return found.growth
 
 
