@@ -62,6 +62,7 @@ class Sizing:
     def __init__(self, graph: Graph, freedom: Freedom, *, cost: NodeCost | None = None, ratio: float | None = None):
         self.graph, self.freedom, self.cost, self.ratio = graph, freedom, cost, ratio
         self.tied: Ties = ties(graph)
+        self.prices: dict[tuple[Place, tuple[bytes, ...]], tuple[np.ndarray, np.ndarray]] = {}
         self.place = {node.name: index for index, node in enumerate(graph.nodes)}
         self.blocks: tuple[Block, ...] = residual_blocks(graph, self.tied) if DEPTHS in freedom.free else ()
         self.block_of = {name: index for index, block in enumerate(self.blocks) for name in block.names}
@@ -249,7 +250,7 @@ class Sizing:
             part[[PARAMS, MACS]] = counted(here, domains)
             allowed = np.ones(part.shape[1:], dtype=bool)
             if self.cost is not None:
-                part[OWN], allowed = priced(here, domains, self.cost)
+                part[OWN], allowed = self._priced(here, domains)
             kept = math.sqrt(max(1, params(op, self.graph.input_values(node))) / base) if _fits(op, node, self.graph) else 0.0
             self._add_worth(node, part, widths, domains, kept)
             parts.append((part, allowed))
@@ -265,6 +266,14 @@ class Sizing:
         for each in self.tied.sums:
             if each.node == node.name:
                 yield self._sum(each)
+
+    def _priced(self, place: Place, domains: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The caller's cost, asked once for all equal places."""
+        assert self.cost is not None, "it is asked for only where there is one"
+        key = place, tuple(domain.tobytes() for domain in domains)
+        if key not in self.prices:
+            self.prices[key] = priced(place, domains, self.cost)
+        return self.prices[key]
 
     def _add_worth(self, node: Node, part: np.ndarray, widths: Sequence[int], domains: Sequence[np.ndarray], kept: float) -> None:
         """The capacity of what a node sets, an equal part for every size of the graph that may change."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from alphanas.models import zoo
 from synth import Budget, Found, Graph, Interval, Op, Value, macs, resize, sizes, verify
+from synth.effect import effect
 from synth.memory import bytes_of
 from synth.op import output_value
 from synth.ops import BatchNorm, Conv, Relu
@@ -41,7 +42,7 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], int]] = {
 
 def latency(op: Op, *values: Value) -> float:
     """A model of latency, not a measurement, in microseconds: 50 GMAC/s in lanes of 16 channels, 10 GB/s of memory, and a call."""
-    result = output_value(op, values)
+    result = effect(op, values[0]).value if len(values) == 1 else output_value(op, values)
     lanes = [-(-value.channels // 16) * 16 / value.channels for value in (values[0], result)]
     moved = sum(map(bytes_of, (*values, result)))
     weights = op.weights(*values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,35 @@ def test_doctor_isolates_what_crashes(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_doctor_is_content_with_a_complete_installation(capsys: pytest.CaptureFixture[str]) -> None:
     facts = output(["doctor"], capsys)
     assert facts["ok"] and {"jax compiles", "synthesis", "tvm compiles and runs"} <= {check["name"] for check in facts["checks"]}
+
+
+def test_resizing_keeps_the_budget_in_percent_and_writes_the_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.json"
+    words = ["synth", *MODEL, "--resize", "--max-params", "40%", "--max-macs", "60%", "--multiple", "4", "--keep-rank", "0.25"]
+    facts = output([*words, "--out", str(out)], capsys)
+    seed = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    graph = Graph.from_json(out.read_text())
+    assert facts["status"] == "found" and facts["optimal"] and facts["gap"] == 0 and facts["seconds"] > 0
+    assert graph.params == facts["programs"][0]["params"] <= 0.4 * seed.params
+    assert macs(graph) == facts["programs"][0]["macs"] <= 0.6 * macs(seed)
+    checked = verify(graph)
+    assert facts["programs"][0]["proof"]["depth"] == checked.depth[0, 0]
+    assert facts["programs"][0]["proof"]["mixing"] == checked.mixing[0, 0].matrix.tolist()
+    for width in facts["widths"]:
+        assert all(graph.values[name].channels == width["after"] for name in width["nodes"])
+        assert width["before"] == width["after"] or width["after"] % 4 == 0
+
+
+def test_programs_of_a_target_file_meet_it_and_are_written_into_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "target.toml"
+    target.write_text("depth = 2\nreceptive_field = 5\nparams = {at_most = 2000}\n")
+    facts = output([*REGION, "--target", str(target), "--count", "2", "--out", str(tmp_path / "graphs")], capsys)
+    assert facts["status"] == "found" and len(facts["files"]) == len(facts["programs"])
+    for path, program in zip(facts["files"], facts["programs"], strict=True):
+        piece, whole = Graph.from_json(program["graph"]), Graph.from_json(Path(path).read_text())
+        assert program["distance"] == 0 and program["proof"]["depth"] >= 2
+        assert verify(piece).mixing[0, 0].positions(1) >= 5 and piece.params <= 2000
+        assert whole.values[whole.outputs[0]].shape == (None, 10)
+        assert whole.params == 78_042 - 288 - 4640 + piece.params

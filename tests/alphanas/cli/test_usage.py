@@ -41,6 +41,8 @@ def test_the_module_runs_and_passes_its_exit_code_on() -> None:
     assert done.stdout == "" and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+SEED = ["zoo:resnet8", "--input", "1,8,8,1"]
+
 MISTAKES = {
     "unknown verb": (["serch"], "did you mean 'search'?"),
     "no config": (["search"], "CONFIG"),
@@ -66,6 +68,12 @@ MISTAKES = {
         ["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "head", "--min-params", "9", "--max-params", "3"],
         "--min-params",
     ),
+    "region and all at once": (["synth", *SEED, "--region", "head", "--resize"], "--resize"),
+    "neither region nor all": (["synth", *SEED], "--resize"),
+    "a share of nothing": (["synth", *SEED, "--resize", "--max-params", "0%"], "0%"),
+    "what goes with a region only": (["synth", *SEED, "--resize", "--count", "3"], "--region only"),
+    "unknown objective": (["synth", *SEED, "--resize", "--objective", "capacty"], "did you mean 'capacity'?"),
+    "unknown freedom": (["synth", *SEED, "--resize", "--free", "widhts"], "widhts"),
     "unknown back end": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--backends", "tmv"], "did you mean 'tvm'?"),
     "unknown form": (["export", "nowhere", "--format", "onx", "--out", "x"], "onnx"),
     "time that is none": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--time-limit", "soon"], "90s"),
