@@ -66,6 +66,11 @@ NNX: list[tuple[Callable[[nnx.Rngs], Any], Any]] = [
     (lambda rngs: nnx.RMSNorm(8, rngs=rngs), TOKENS),
     (lambda rngs: nnx.GroupNorm(4, num_groups=2, rngs=rngs), IMAGE),
     (lambda rngs: nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs), TOKENS),
+    (lambda rngs: nnx.InstanceNorm(4, rngs=rngs), IMAGE),
+    (lambda rngs: nnx.Embed(10, 4, rngs=rngs), jax.ShapeDtypeStruct((2, 3), jnp.int32)),
+    (lambda rngs: nnx.Dropout(0.5, deterministic=False, rngs=rngs), IMAGE),
+    (lambda rngs: nnx.RNN(nnx.GRUCell(8, 5, rngs=rngs), rngs=rngs), TOKENS),
+    (lambda rngs: nnx.RNN(nnx.OptimizedLSTMCell(8, 5, rngs=rngs), rngs=rngs), TOKENS),
 ]
 
 
@@ -73,7 +78,7 @@ NNX: list[tuple[Callable[[nnx.Rngs], Any], Any]] = [
 def test_nnx_layers(make: tuple[Callable[[nnx.Rngs], Any], Any]) -> None:
     build, x = make
     graph, state = nnx.split(build(nnx.Rngs(0)))
-    inference = properties.infer(lambda s, v: nnx.merge(graph, s)(v), x, params=state)
+    inference = properties.infer(lambda s, v: nnx.merge(graph, s, copy=True)(v), x, params=state)
     assert inference.unknown == ()
 
 
@@ -95,6 +100,9 @@ FUNCTIONS: list[Callable[..., Any]] = [
     )
 ] + [
     jnp.sort, jnp.argsort, jnp.median, jnp.cumsum, jnp.cumprod, jnp.diff, jnp.nan_to_num, jnp.fft.rfft, jnp.fft.fft2,
+    lambda x: nn.max_pool(x, (2, 2), (2, 2)),
+    lambda x: nn.avg_pool(x, (3, 3), padding="SAME"),
+    lambda x: nn.pooling.min_pool(x, (2, 2)),
     lambda x: jnp.percentile(x, 30),
     lambda x: jnp.linalg.svd(x)[0],
     lambda x: jnp.linalg.qr(x)[1],
