@@ -24,9 +24,10 @@ from synth.proving import Clock, answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
 from synth.settings import overflows
-from synth.shelf import shelf
+from synth.shelf import SOME, shelf
 from synth.sized import open_sizes
 from synth.space import Alphabet, Frame, Question, frame
+from synth.tracing import traced_path
 
 MISSES = 100
 """Draws in a row that may miss the budget before random programs are searched for instead."""
@@ -50,7 +51,7 @@ def synthesize(
     if isinstance(space, Infeasible):
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
-    graphs = (chain(problem.value, path) for path in paths)
+    graphs = (chain(problem.value, traced_path(problem.value, path)) for path in paths)
     return answer(
         problem,
         graphs,
@@ -98,7 +99,7 @@ def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeas
     here = _frame(problem, goal)
     asked = questions(problem, goal)
     found = product(here, asked, prior=prior)
-    shelf().keep()
+    shelf().keep(least=SOME)
     if found.feasible:
         return found
     if not here.reachable:

@@ -10,6 +10,7 @@ or written is not used.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import io
@@ -42,6 +43,7 @@ class Shelf:
         self._folder = folder
         self._facts: dict[Value, dict[Op, Fact]] = {}
         self._changed: set[Value] = set()
+        self._pending = 0
 
     def recall(self, value: Value) -> dict[Op, Fact]:
         """The facts about ops on inputs of this type."""
@@ -57,9 +59,13 @@ class Shelf:
         if known is None or (known[1] is None and inference is not None):
             self._facts[value][op] = (output, inference)
             self._changed.add(value)
+            self._pending += 1
 
-    def keep(self) -> None:
-        """Writes what has changed."""
+    def keep(self, *, least: int = 1) -> None:
+        """Writes what has changed, if that is about as many facts as `least`."""
+        if self._pending < least:
+            return
+        self._pending = 0
         changed, self._changed = self._changed, set()
         for value in changed:
             self._write(value, self._read(value) | self._facts[value])
@@ -106,8 +112,14 @@ class _Reader(pickle.Unpickler):
 
 @functools.cache
 def shelf() -> Shelf:
-    """The shelf of this process."""
-    return Shelf(_folder())
+    """The shelf of this process, which is written once more when the process ends."""
+    found = Shelf(_folder())
+    atexit.register(found.keep)
+    return found
+
+
+SOME = 100
+"""Facts that are worth being written at once."""
 
 
 def _folder() -> Path | None:

@@ -21,7 +21,7 @@ from properties.shape import Shape
 from properties.slicing import Assembly, sliced
 from synth.graph import Graph
 from synth.memo import Memo
-from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, fitted_output, misfit, state_of
+from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, fitted_output, misfit, output_value, state_of
 
 Inputs = tuple[Value, ...]
 Owned = tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]
@@ -89,6 +89,14 @@ def traced(op: Op, inputs: Inputs) -> Traced:
     if found is None:
         raise ShapeMismatch(str(OUTPUTS.get((op, inputs))))
     return found
+
+
+def traced_path(value: Value, path: tuple[Op, ...]) -> tuple[Op, ...]:
+    """The path, once each of its ops is traced: the types on the way and the proof then need no further trace."""
+    for op in path:
+        trace((op,), (value,))
+        value = output_value(op, (value,))
+    return path
 
 
 def infer_op(op: Op, inputs: Inputs, asked: Sequence[Property] = PROPERTIES) -> Inference:

@@ -18,7 +18,7 @@ from synth.ops import OPS, BatchNorm, Conv, MultiHeadAttention, Relu
 from synth.product import Product
 from synth.shelf import Shelf
 from synth.tracing import infer_op, interpret, trace
-from tests.harnesses import OP_CASES, case_id
+from tests.harnesses import OP_CASES, case_id, dtype_of
 from tests.strategies import random_graph
 
 TYPES = [Value((None, 6, 5, 8)), Value((None, 6, 8)), Value((None, 12))]
@@ -60,7 +60,7 @@ def test_a_linked_program_has_the_properties_of_the_traced_one(seed: int) -> Non
 
 @pytest.mark.parametrize(("op", "shapes"), OP_CASES, ids=case_id)
 def test_facts_survive_the_disk(op: Op, shapes: tuple[tuple[int, ...], ...], tmp_path: Path) -> None:
-    value = Value((None, *shapes[0]))
+    value = Value((None, *shapes[0]), dtype_of(op))
     if op.arity != 1:
         return
     fact = output_value(op, (value,)), summary(op, (value,))
