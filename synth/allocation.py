@@ -55,15 +55,24 @@ class Nothing:
 
 
 def maximise(
-    network: Network, objective: np.ndarray, limits: Sequence[Limit] = (), *, deadline: float = math.inf, tolerance: float = 0.0
+    network: Network,
+    objective: np.ndarray,
+    limits: Sequence[Limit] = (),
+    *,
+    starts: Sequence[Sequence[int]] = (),
+    deadline: float = math.inf,
+    tolerance: float = 0.0,
 ) -> Best | Nothing:
     """The assignment with the largest objective (weights of the quantities) within the limits.
 
-    Ends when the gap is proven to be at most `tolerance` of the value, or `time.monotonic()` reaches the deadline.
+    `starts` are assignments that the answer is at least as good as, if they keep the limits. Ends when the gap is proven to be at
+    most `tolerance` of the value, or `time.monotonic()` reaches the deadline.
     """
     search = _Search(network, objective, [row for limit in limits for row in limit.rows()], deadline)
     if search.impossible:
         return Nothing(proven=True)
+    for assignment in starts:
+        search.consider(tuple(assignment))
     search.price()
     if search.bound == -math.inf:
         return Nothing(proven=True)

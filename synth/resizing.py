@@ -101,10 +101,16 @@ def _share(sizing: Sizing, budget: Budget) -> float | None:
 
 
 def _at_share(sizing: Sizing, share: float) -> list[int]:
-    """The assignment in which every width is the one nearest to a share of its present size."""
+    """The assignment in which every width is the one nearest to a share of its present size, and sums are sums."""
     assignment = [0] * len(sizing.values)
-    for number, (width, domain) in enumerate(zip(sizing.tied.widths, sizing.domains, strict=True)):
-        assignment[sizing.unknowns["width", number]] = int(np.argmin(np.abs(domain - share * width.size)))
+    sizes = [
+        int(domain[np.argmin(np.abs(domain - share * width.size))])
+        for width, domain in zip(sizing.tied.widths, sizing.domains, strict=True)
+    ]
+    for each in sizing.tied.sums:
+        sizes[each.total] = int(each.constant + sum(factor * sizes[width] for factor, width in each.terms))
+    for number, domain in enumerate(sizing.domains):
+        assignment[sizing.unknowns["width", number]] = int(np.argmin(np.abs(domain - sizes[number])))
     return assignment
 
 
@@ -182,7 +188,8 @@ class _Question:
         rows += [Limit(quantity, high=memory.high) for quantity in bytes_of]
         weights = np.zeros(len(network.constant))
         weights[: OWN + 1] = 0.0 if any else self.weights
-        return maximise(network, weights, rows, deadline=deadline, tolerance=tolerance)
+        starts = [_at_share(self.sizing, self.sizing.freedom.largest * step / 16) for step in range(17)]
+        return maximise(network, weights, rows, starts=starts, deadline=deadline, tolerance=tolerance)
 
     def keeps_rank(self, graph: Graph, assignment: Sequence[int]) -> bool:
         """Whether every stage has the share of its rank bound that it is to keep."""
