@@ -128,13 +128,14 @@ def _row(problem: Problem, method: str, draws: int) -> dict[str, Any]:
     return row | {"median_params": _median(costs) if costs else None}
 
 
-def _ratios(other: dict[str, Any], exact: dict[str, Any]) -> dict[str, float | None]:
-    """The other procedure's figures beside those of exact."""
+def _ratios(other: dict[str, Any], exact: dict[str, Any], least: int | None) -> dict[str, float | None]:
+    """The other procedure's figures beside those of exact; its median cost beside the least there is."""
     cost = other["median_params"]
     return {
         "success_exact_to_other": exact["success"] / other["success"] if other["success"] else None,
         "time_other_to_exact": other["median_ms"] / exact["median_ms"],
-        "params_other_to_exact": None if cost is None else cost / max(1, exact["median_params"]),
+        "params_other_to_least": None if cost is None or not least else cost / least,
+        "params_other_over_least": None if cost is None or least is None else cost - least,
     }
 
 
@@ -195,12 +196,14 @@ def _cold_child(name: str) -> dict[str, float]:
     graph = chain(*TARGETS[name])
     target, asked = _timed(lambda: Target.of(graph))
     problem = Problem.of(graph, target)
+    processor = time.process_time()
     space, took = _timed(lambda: solution_space(problem, prior=True))
+    processor = 1000 * (time.process_time() - processor)
     assert isinstance(space, Product)
     lengths = [0.0, *(float(table[0] > 0) for table in space.counts(True)[1:])]
     _, drawn = _timed(lambda: space.sample(np.random.default_rng(0), weighted=True, lengths=lengths))
     _, proven = _timed(lambda: synthesize(problem, rng=np.random.default_rng(0)))
-    return {"target_ms": asked, "kinds_ms": took + drawn, "proven_ms": proven}
+    return {"target_ms": asked, "kinds_ms": took + drawn, "kinds_cpu_ms": processor, "proven_ms": proven}
 
 
 def proposals(draws: int) -> dict[str, Any]:
