@@ -174,7 +174,9 @@ def _counted(graph: Graph) -> dict[str, int]:
 
 
 def _raised(model: str, what: str, error: Exception) -> UserError:
-    lines = traceback.extract_tb(error.__traceback__)
-    place = next((f" ({Path(frame.filename).name}:{frame.lineno})" for frame in reversed(lines) if frame.filename != __file__), "")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    # The user's own line, where a library raised for it.
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")] or frames
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     message = (str(error).strip() or "no message").splitlines()[0]
     return UserError(f"model {model!r}", saw=f"{what} raised {type(error).__name__}: {message}{place}", exit_code=FAILED)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from alphanas.errors import FAILED, UserError
 from alphanas.models.lifting.build import Report, build
@@ -41,6 +42,8 @@ def lift_with_report(model: Any, *inputs: Any) -> Lifted:
         return Lifted(model, None, Report({}, {}))
     if not inputs:
         raise UserError("lift", saw="no inputs", wanted="the model and one array (or ShapeDtypeStruct) for each of its inputs")
+    for index, item in enumerate(inputs):
+        _check_input(index, item)
     source = read(model)
     try:
         program = traced(source, inputs)
@@ -53,6 +56,16 @@ def lift_with_report(model: Any, *inputs: Any) -> Lifted:
             cause="not_liftable",
         ) from error
     return Lifted(*build(program))
+
+
+def _check_input(index: int, item: Any) -> None:
+    """Raise UserError for what is no array of numbers with a batch in front."""
+    shape, dtype = (item.shape, item.dtype) if isinstance(item, jax.ShapeDtypeStruct) else (np.shape(item), np.asarray(item).dtype)
+    if np.dtype(dtype).kind not in "fiub" or not shape:
+        saw = f"{type(item).__name__} of type {np.dtype(dtype).name} and shape {tuple(shape)}"
+        raise UserError(
+            f"lift: input {index}", saw=saw, wanted="an array (or ShapeDtypeStruct) of numbers whose first axis is the batch"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -274,6 +274,39 @@ def test_what_cannot_be_lifted_is_one_error():
         lift(lambda x: x / x.shape[0], np.ones((4, 2), np.float32))
     with pytest.raises(UserError, match="random"):
         lift(lambda x: x + jax.random.normal(jax.random.key(0), x.shape), np.ones((4, 2), np.float32))
+    with pytest.raises(UserError, match=r"missing 1 required positional argument: 'y'"):
+        lift(lambda x, y: x + y, np.ones((4, 2), np.float32))
+    for nothing in ("picture", None, 3.0, [object()]):
+        with pytest.raises(UserError, match=r"input 0: .*first axis is the batch"):
+            lift(lambda x: x, nothing)
+
+
+def test_an_attribute_that_no_row_knows_keeps_a_layer_as_it_is():
+    model = nnx.Linear(
+        3, 4, dot_general=lambda x, y, *rest, **named: 2 * jax.lax.dot_general(x, y, *rest, **named), rngs=nnx.Rngs(0)
+    )
+    x = np.ones((2, 3), np.float32)
+    lifted = lift_with_report(model, x)
+    assert any("dot_general" in reason for reason in lifted.report.refused.values())
+    assert_same(lifted, model, x)
+
+
+class Cells(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(6, axis=1, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 6, dropout_rate=0.1, decode=False, rngs=rngs)
+
+    def __call__(self, x):
+        return self.attention(self.norm(x))
+
+
+def test_what_is_lost_of_training_is_said():
+    lifted = lift_with_report(Cells(nnx.Rngs(0)), np.ones((2, 6, 6), np.float32))
+    assert "dropout at rate 0.1" in lifted.report.frozen["attention"]
+    assert "statistics" in lifted.report.frozen["norm"]
+    assert "frozen norm" in str(lifted.report)
+    plain = lift_with_report(ResNet(nnx.Rngs(0)), pictures())
+    assert not plain.report.frozen
 
 
 def test_a_mean_over_windows_may_leave_its_padding_out():

@@ -15,6 +15,9 @@ def plain():
 def raises():
     raise RuntimeError("no luck")
 
+def raises_inside():
+    return np.zeros((2, 3)) @ np.zeros((2, 3))
+
 def wants(width):
     return None
 
@@ -43,7 +46,13 @@ def test_the_zoo_comes_without_variables():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("plan", "did you mean 'plain'"), ("raises", "RuntimeError: no luck"), ("wants", "wants width"), ("nothing", "NoneType")],
+    [
+        ("plan", "did you mean 'plain'"),
+        ("raises", r"RuntimeError: no luck \(user_model.py:8\)"),
+        ("raises_inside", r"ValueError.*\(user_model.py:11\)"),
+        ("wants", "wants width"),
+        ("nothing", "NoneType"),
+    ],
 )
 def test_bad_factories_are_one_error_each(file, name, message):
     with pytest.raises(UserError, match=message):
