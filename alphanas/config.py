@@ -112,6 +112,7 @@ class Synthesis:
     """How a replacement that meets the changed properties is built."""
 
     method: str = option("exact", Text("the name of a synthesis procedure such as exact"), "synthesis procedure")
+    branches: float = option(0.2, Number(0.0, 1.0), "share of replacements with branches, also of regions with two ends")
     max_length: int = option(6, Integer(1, 64), "most ops in a replacement")
     params_ratio: tuple[float, float] = option(
         (0.05, 1.0), Interval(Number(0.0, 1000.0)), "parameters of the replacement / of the region"

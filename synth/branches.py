@@ -92,7 +92,9 @@ def _grammar(here: Frame, asked: tuple[Asked, ...], longest: int) -> Grammar:
 
 
 def _frame(problem: Problem, goals: tuple[Value, ...]) -> Frame:
-    return frame(tuple(problem.vocabulary.values()), problem.sizes, problem.values, goals, DETOURS)
+    # Widths that are set anew need no more than one width inside that stands for all.
+    sizes = problem.sizes[-1:] if problem.widths else problem.sizes
+    return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS)
 
 
 def _asked(problem: Problem, goals: tuple[Value, ...]) -> Iterator[Asked]:

@@ -14,7 +14,7 @@ from alphanas.search.proposal import Failure, New, Proposal
 from synth import Graph
 from synth.canonical import canonical, collapsible
 
-SHARES: Mapping[str, float] = {"region": 0.5, "width": 0.35, "resize": 0.15, "drop": 0.15}
+SHARES: Mapping[str, float] = {"region": 0.5, "width": 0.35, "resize": 0.15, "drop": 0.15, "rewire": 0.1}
 """How often each move is made where nothing is known about what pays."""
 
 

@@ -1,7 +1,8 @@
 """The ways to change a graph, each from a parent to another graph or a reason why not, by the generator they are given.
 
 `region` is search in property space: a piece's properties are read, mutated into a target, and a new piece is synthesized that
-meets it. `width` changes the shape property of whole groups of tied values. `drop` asks a piece to do nothing.
+meets it, with branches or without. `width` changes the shape property of whole groups of tied values, `resize` of all by their
+worth. `drop` asks a piece to do nothing. `rewire` attaches an operand of a merge elsewhere, or makes a merge.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +22,16 @@ from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice, syn
 from synth.analysis import macs
 from synth.budget import Budget, Interval
 from synth.problem import Problem, widths_up_to
+from synth.procedures import SEVERAL_ENDS
 from synth.result import Found, GaveUp, Infeasible
+from synth.rewiring import rewired
 from synth.target import Change, Target
+
+SEVERAL = 2
+"""Inputs and outputs of a region that a program with branches replaces, at most."""
+
+EXPANSION = 4
+"""How much wider than the region a branch may be, as inverted residuals and feed-forward layers are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +43,8 @@ class Options:
     mutation: float = 0.5
     """Probability that depth moves by another step, and that mixing is relaxed."""
     method: str = "exact"
+    branches: float = 0.2
+    """How often a replacement has branches, and may be of a region of several inputs or outputs."""
     max_length: int = 6
     params_ratio: tuple[float, float] = (0.05, 1.0)
     macs_ratio: float = 1.5
@@ -60,17 +71,26 @@ Move = Callable[[Graph, np.random.Generator, Options], Attempt]
 
 def replace_region(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     """Reads a region's properties, mutates them into a target under a smaller budget, and synthesizes a piece that meets it."""
-    asked = region_problem(graph, rng, options)
+    branching = rng.random() < options.branches
+    method = "branches" if branching else options.method
+    asked = region_problem(graph, rng, options, ends=SEVERAL if method in SEVERAL_ENDS else 1)
     if asked is None:
         return Attempt((), (), Failure("nothing_to_change", "no region has parameters"))
     region, problem, changes = asked
-    answer = _synthesized(graph, region, problem, rng, options)
-    return Attempt(_names(region), changes, answer, options.method)
+    if branching:
+        problem = replace(problem, widths=widths_up_to(EXPANSION * max(problem.widths, default=1)))
+    answer = _synthesized(graph, region, problem, rng, replace(options, method=method))
+    return Attempt(_names(region), changes, answer, method)
 
 
-def region_problem(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[Region, Problem, tuple[Change, ...]] | None:
-    """A region drawn by its size, the problem of replacing it, and how that differs from it; None if none has parameters."""
-    found = [region for region in _regions(graph, options.region_max) if len(region.names) >= options.region_min]
+def region_problem(
+    graph: Graph, rng: np.random.Generator, options: Options, *, ends: int = 1
+) -> tuple[Region, Problem, tuple[Change, ...]] | None:
+    """A region drawn by its size, the problem of replacing it, and how that differs from it; None if none has parameters.
+
+    It has at most `ends` inputs and outputs.
+    """
+    found = [region for region in _regions(graph, options.region_max, ends) if len(region.names) >= options.region_min]
     weights = np.array([math.sqrt(_params(region)) for region in found])
     if not weights.any():
         return None
@@ -128,7 +148,22 @@ def resize_all(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
     return Attempt(*resizing.resized(graph, rng, options.time_limit))
 
 
-MOVES: Mapping[str, Move] = {"region": replace_region, "width": change_widths, "drop": drop_piece, "resize": resize_all}
+def rewire(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Attaches an operand of a merge to another value, or merges a value with an earlier one."""
+    found = rewired(graph, rng)
+    if found is None:
+        return Attempt((), (), Failure("nothing_to_change", "no two values can be merged"))
+    at = found.node if found.node in graph.by_name else found.graph.by_name[found.node].inputs[0]
+    return Attempt((at,), (Change(f"operand of {found.node}", found.before or "none", found.after),), New(found.graph))
+
+
+MOVES: Mapping[str, Move] = {
+    "region": replace_region,
+    "width": change_widths,
+    "drop": drop_piece,
+    "resize": resize_all,
+    "rewire": rewire,
+}
 
 
 def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.Generator, options: Options) -> Answer:
@@ -155,8 +190,8 @@ def _spliced(graph: Graph, region: Region, piece: Graph) -> Answer:
 
 
 @functools.lru_cache(maxsize=256)
-def _regions(graph: Graph, largest: int) -> tuple[Region, ...]:
-    return tuple(regions(graph, largest=largest))
+def _regions(graph: Graph, largest: int, ends: int = 1) -> tuple[Region, ...]:
+    return tuple(regions(graph, largest=largest, inputs=ends, outputs=ends))
 
 
 @functools.lru_cache(maxsize=64)

@@ -35,6 +35,7 @@ def options_of(config: Config) -> Options:
         region_max=search.region_max,
         mutation=search.mutation,
         method=synthesis.method,
+        branches=synthesis.branches,
         max_length=synthesis.max_length,
         params_ratio=(max(low, 1e-3), max(high, 1e-3)),
         time_limit=synthesis.time_limit,

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synth import taste
-from synth.branching.frame import Frame, Way
+from synth.branching.frame import Bare, Frame, Way, bare
 from synth.branching.states import NONE, States
 from synth.branching.term import Block, Body, Join, Step, Term
 from synth.effect import size_fields, summary, with_size
-from synth.op import Op
+from synth.op import Op, Value
 
 NESTING = 2
 """Blocks inside one another, at most."""
@@ -70,8 +70,17 @@ class Grammar:
 
     @functools.cached_property
     def _roles(self) -> tuple[np.ndarray, ...]:
+        known: dict[tuple[Op, Bare], int] = {}
+
+        def role(op: Op, value: Value) -> int:
+            # What a step is does not depend on the channels, and finding out takes a while.
+            key = sizeless(op), bare(value)
+            if key not in known:
+                known[key] = taste.role(op, value)
+            return known[key]
+
         pairs = zip(self.frame.values, self.frame.moves, strict=True)
-        return tuple(np.array([taste.role(op, value) for op, _ in moves], dtype=np.int64) for value, moves in pairs)
+        return tuple(np.array([role(op, value) for op, _ in moves], dtype=np.int64) for value, moves in pairs)
 
     @functools.cached_property
     def _likely(self) -> tuple[np.ndarray, ...]:

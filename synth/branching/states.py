@@ -29,6 +29,9 @@ LONGEST_PATH = 20
 MOST_RELATIONS = 300
 """A question for which there are more relations than this is asked of finished programs only."""
 
+MOST_STATES = 160
+"""Where the questions together make more states than this, the finest of them is asked of finished programs only."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -75,11 +78,17 @@ class _Reduced:
 
 
 def states(frame: Frame, asked: Sequence[Asked]) -> States:
-    """The states of a frame's values under some questions; those with too many relations are left out, by label in `unasked`."""
-    found = [(each, _reduced(frame, each)) for each in asked]
-    unasked = tuple(each.question.label for each, parts in found if parts is None)
-    kept = [(each, parts) for each, parts in found if parts is not None]
-    return _together(frame, [(each.output, parts) for each, parts in kept if parts is not None], unasked)
+    """The states of a frame's values under some questions; those that make too many are left out, by label in `unasked`."""
+    found = {each: _reduced(frame, each) for each in asked}
+    unasked = [each.question.label for each, parts in found.items() if parts is None]
+    kept = {each: parts for each, parts in found.items() if parts is not None}
+    while True:
+        together = _together(frame, [(each.output, parts) for each, parts in kept.items()], tuple(unasked))
+        if together is not None:
+            return together
+        finest = max(kept, key=lambda each: len(kept[each].kinds))
+        del kept[finest]
+        unasked.append(finest.question.label)
 
 
 def _reduced(frame: Frame, asked: Asked) -> _Reduced | None:
@@ -211,8 +220,8 @@ def relation(op: Op, inputs: tuple[Value, ...], place: int, question: Question) 
     return relations[0] if len(question.reads) == 1 else Joint(relations)
 
 
-def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tuple[str, ...]) -> States:
-    """The states that all questions together can reach, closed under steps and joins."""
+def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tuple[str, ...]) -> States | None:
+    """The states that all questions together can reach, closed under steps and joins; None if there are too many."""
     columns = [_types(frame), *(each for _, each in parts)]
     letters, joint = zip(*(_joint_letters(columns, kind, len(moves)) for kind, moves in enumerate(frame.moves)), strict=True)
     rows: list[tuple[int, ...]] = []
@@ -232,6 +241,8 @@ def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tupl
     joins: dict[tuple[int, int], int] = {}
     at: list[list[int]] = [[] for _ in frame.values]
     for index, row in enumerate(rows):
+        if parts and len(rows) > MOST_STATES:
+            return None
         kind = row[0]
         cells = [tuple(column.steps[kind][cls].tolist()) for column, cls in zip(columns, row, strict=True)]
         steps.append([number(tuple(cell[letter] for cell, letter in zip(cells, each, strict=True))) for each in joint[kind]])

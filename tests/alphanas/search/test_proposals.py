@@ -15,11 +15,11 @@ from alphanas.search.moves import MOVES, Options
 from alphanas.search.proposal import Failure, New
 from alphanas.search.strategies import STRATEGIES, build
 from alphanas.search.widths import resized, scaled, width_groups
-from synth import Builder, Graph, ShapeMismatch
+from synth import Builder, Graph, Region, ShapeMismatch
 from synth.canonical import canonical
 from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, Relu
 
-OPTIONS = Options(max_length=4, time_limit=10.0)
+OPTIONS = Options(max_length=4, time_limit=10.0, branches=0.0)
 
 
 def residual() -> Graph:
@@ -116,7 +116,9 @@ def test_scaling_scales(factor: float) -> None:
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_strategies_propose_new_graphs_and_repeat_themselves(name: str) -> None:
-    strategy = build(Config.from_mapping({"search": {"strategy": name}, "synthesis": {"max_length": 4, "time_limit": "10s"}}))
+    strategy = build(
+        Config.from_mapping({"search": {"strategy": name}, "synthesis": {"max_length": 4, "time_limit": "10s", "branches": 0.0}})
+    )
     found, rng = archive(residual()), np.random.default_rng(7)
     for number in range(1, 7):
         state = rng.bit_generator.state
@@ -154,3 +156,19 @@ def test_evolution_makes_the_moves_that_paid() -> None:
     losers = tuple(Member(index, seed.graph, (0.9, 10.0), 0, "region") for index in range(9, 17))
     shares = Evolution(Options())._shares(Archive(("error", "params"), (seed, *children, *losers)))
     assert shares["width"] > 0.3 and shares["region"] < 0.1
+
+
+@pytest.mark.slow
+def test_replacements_with_branches_take_regions_of_several_ends() -> None:
+    graph, options = residual(), Options(max_length=3, time_limit=20.0, branches=1.0)
+    made, several = 0, 0
+    for seed in range(3):
+        attempt = MOVES["region"](graph, np.random.default_rng(seed), options)
+        assert attempt.method == "branches"
+        region = Region(graph, frozenset(attempt.region))
+        several += len(region.inputs) + len(region.outputs) > 2
+        if isinstance(attempt.answer, New):
+            made += 1
+            works(attempt.answer.graph, graph)
+            assert attempt.answer.graph.params <= graph.params
+    assert made >= 1 and several >= 1
