@@ -53,7 +53,10 @@ CHEAP = 60
 def synthesize(
     problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
 ) -> Result:
-    """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same."""
+    """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same.
+
+    The time limit is for drawing; a problem of new types takes longer, until its grammar is made.
+    """
     clock = Clock.of(time_limit)
     goals = goals_of(problem)
     if isinstance(goals, Infeasible):
@@ -61,6 +64,8 @@ def synthesize(
     grammar = grammar_of(problem, goals) if _frame(problem, goals).reachable else None
     if grammar is None or not grammar.total:
         return replace(_infeasible(problem, goals), seconds=clock.seconds)
+    # The grammar is made once and serves all problems of these types: it does not count as time of this one.
+    clock = replace(clock, deadline=clock.deadline + clock.seconds)
     graphs = _drawn(problem, grammar, rng, clock) if rng is not None else iter(_cheapest(problem, grammar, count, clock))
     reason = f"of {TRIES} programs in a row none had branches and kept {problem.target.budget}"
     return answer(problem, graphs, count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
