@@ -460,6 +460,16 @@ def position(this: Matcher, slot: int, step: Step) -> Match | None:
     return Match(Select(index=starts[cut[0]], axis=cut[0]), (x,))
 
 
+def unsqueezed(this: Matcher, slot: int, step: Step) -> Match | None:
+    """The same elements with further axes of size one."""
+    kept, sizes = step.params["broadcast_dimensions"], this.flat.types[slot][0]
+    added = [size for at, size in enumerate(sizes) if at not in kept]
+    before = this.value(step.operands[0]).shape[1:]
+    if set(added) - {1} or not before or list(before) != [sizes[at] for at in kept[1:]]:
+        return None
+    return reshape(this, slot, step)
+
+
 def squeezed(this: Matcher, slot: int, step: Step) -> Match | None:
     """One position, or another shape."""
     return position(this, slot, step) or (reshape(this, slot, step) if step.primitive == "reshape" else None)
@@ -472,6 +482,7 @@ RULES: Mapping[str, Rule] = {
     "mul": multiplication,
     "div": quotient,
     "concatenate": concatenation,
+    "broadcast_in_dim": unsqueezed,
     "reshape": squeezed,
     "squeeze": squeezed,
     "slice": part,
