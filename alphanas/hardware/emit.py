@@ -116,6 +116,8 @@ class Emitter:
         self._anchor: Callable[[Sequence[Index]], Any] | None = None
         self._grain = 0
         self._guarded = False
+        self._moving = False
+        """Whether what is being read may be found through an index that is data: such an index is not analysed but clamped."""
 
     # ---- reading -------------------------------------------------------------------------------------------------------------
 
@@ -133,7 +135,10 @@ class Emitter:
         step = self._producers[slot]
         if step.primitive in LAYOUT:
             self._grain = math.gcd(self._grain, indexing.grain(self._flat, step))
-            return indexing.element(self._flat, step, indices, self.read)
+            outside, self._moving = self._moving, self._moving or step.primitive == "gather"
+            found = indexing.element(self._flat, step, indices, self.read)
+            self._moving = outside
+            return found
         # Before the operands: those of a step that is not element-wise need not have its axes.
         expressions.known(step)
         operands = [self.read(source, _aligned(indices, self._flat.types[source])) for source in step.inputs]
@@ -163,8 +168,10 @@ class Emitter:
         """Simplified indices, held inside the shape where a filled row or feature could leave it."""
         result = []
         for index, size in zip(indices, shape, strict=True):
-            at = index if isinstance(index, int) else self._ranges.simplify(index)
-            if not isinstance(at, int):
+            at = index if isinstance(index, int) or self._moving else self._ranges.simplify(index)
+            if not isinstance(at, int) and self._moving:
+                at = te.max(te.min(at, size - 1), 0)
+            elif not isinstance(at, int):
                 bound = self._ranges.const_int_bound(at)
                 if bound.max_value >= size and not self._guarded:
                     at = te.max(te.min(at, size - 1), 0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from tvm import te, tirx
 
 from alphanas.hardware.program import Flat, NotLowerable, Step
@@ -152,6 +153,41 @@ def _iota(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> Any
     return tirx.const(index, dtype) if isinstance(index, int) else index.astype(dtype)
 
 
+def _gather(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> Any:
+    """A slice of the operand begins at every vector of starts; out of bounds it is moved inside, or filled where JAX fills."""
+    operand, starts = step.inputs
+    shape, sizes = flat.types[operand].shape, step.params["slice_sizes"]
+    numbers = step.params["dimension_numbers"]
+    batch = [index for place, index in enumerate(indices) if place not in numbers.offset_dims]
+    offsets = iter([indices[place] for place in numbers.offset_dims])
+    inside: list[Index] = []
+    valid = []
+    for axis, (size, taken) in enumerate(zip(shape, sizes, strict=True)):
+        at: Index = 0
+        if axis in numbers.operand_batching_dims:
+            at = batch[numbers.start_indices_batching_dims[numbers.operand_batching_dims.index(axis)]]
+        elif axis not in numbers.collapsed_slice_dims:
+            at = next(offsets)
+        if axis in numbers.start_index_map:
+            start = read(starts, [*batch, numbers.start_index_map.index(axis)])
+            valid += [start >= 0, start <= size - taken]
+            at = at + te.max(te.min(start, size - taken), 0)
+        inside.append(at)
+    value = read(operand, inside)
+    if not valid or "FILL" not in str(step.params["mode"]).upper():
+        return value
+    fill = _fill(flat.types[step.output].dtype, step.params["fill_value"])
+    return te.if_then_else(te.all(*valid), value, fill)
+
+
+def _fill(dtype: Any, value: Any) -> Any:
+    """What JAX puts where a gather leaves its operand: the given value, else NaN, the least signed or the largest unsigned integer."""
+    kind = np.dtype(dtype)
+    if value is None and kind.kind in "iu":
+        value = np.iinfo(kind).min if kind.kind == "i" else np.iinfo(kind).max
+    return tirx.const(math.nan if value is None else value, kind.name)
+
+
 def element(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> Any:
     """The element of a layout step's result. Raises NotLowerable where the primitive has no rule."""
     rule = RULES.get(step.primitive)
@@ -170,4 +206,5 @@ RULES: Mapping[str, Rule] = {
     "pad": _pad,
     "concatenate": _concatenate,
     "iota": _iota,
+    "gather": _gather,
 }

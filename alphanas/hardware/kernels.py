@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from alphanas.hardware.program import Flat, Step
 
 ANCHORS = frozenset({"contract", "convolve", "window", "reduce"})
-LAYOUT = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "pad", "concatenate", "rev", "iota", "tile"})
+LAYOUT = frozenset({"reshape", "transpose", "broadcast_in_dim", "slice", "pad", "concatenate", "rev", "iota", "tile", "gather"})
 COSTS: Mapping[str, int] = {
     **dict.fromkeys(("exp", "exp2", "expm1", "log", "log1p", "pow", "tanh", "logistic", "erf", "erfc", "sin", "cos"), 10),
     **dict.fromkeys(("div", "sqrt", "rsqrt", "rem", "cbrt"), 4),

@@ -17,10 +17,7 @@ from tests.harnesses import OP_CASES
 
 QUICK = {("every_op", "onnx"), ("every_op", "flax"), ("branches", "graph"), ("several", "onnx"), ("opaque", "onnx")}
 QUICK |= {(graph, format) for graph in ("tied", "heir") for format in ("graph", "flax", "onnx")}
-REFUSED = {
-    ("opaque", "tvm"): "node opaque: cannot lower cumsum",
-    ("tied", "tvm"): "node embed: cannot lower gather",
-}
+REFUSED = {("opaque", "tvm"): "node opaque: cannot lower cumsum"}
 """What a format cannot hold, and what it says."""
 
 

@@ -99,6 +99,15 @@ def layouts(x: Any) -> Any:
     )
 
 
+def gathers(x: Any, at: Any) -> Any:
+    """Elements found through data: rows of a table, inside and beyond its bounds, and along an axis. x: 2×11×6, at: 2×3 integers."""
+    table, numbers = array(11, 6), np.arange(7, dtype=np.int32)
+    return (
+        (jnp.take(table, at, axis=0), jnp.take(table, 3 * at, axis=0, mode="clip"), x[:, at[0]] * 2, x[:, :, at[1] - 4]),
+        (jnp.take_along_axis(x[..., 0], at, axis=1), jnp.take(numbers, 3 * at, mode="fill")),
+    )
+
+
 def reductions(x: Any) -> Any:
     """All reductions, over axes in front, in the middle and last. x: 2×6×5×32."""
     return (
@@ -145,6 +154,7 @@ def _functions() -> list[Case]:
         Case("elementwise", elementwise, (array(3, 50), array(3, 50, seed=1)), 1e-6),
         Case("transcendental", transcendental, (ramp,), 1e-6),
         Case("layouts", layouts, (array(2, 6, 8),), 1e-6),
+        Case("gathers", gathers, (array(2, 11, 6), np.array([[1, 5, -2], [4, 0, 3]], np.int32)), 1e-6),
         Case("reductions", reductions, (array(2, 6, 5, 32),)),
         Case("windows", windows, (image,)),
         Case("products", products, (array(2, 5, 12), array(2, 12, 7))),
