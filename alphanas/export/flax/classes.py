@@ -268,7 +268,7 @@ def _places(places: Sequence[str]) -> str:
     if len(places) == 1:
         return f"The block {places[0]}."
     if len(places) > LISTED:
-        return f"{len(places)} blocks: {places[0]}, {places[1]} … {places[-1]}."
+        return f"{len(places)} blocks: {places[0]} … {places[-1]}."
     return f"The blocks {', '.join(places[:-1])} and {places[-1]}."
 
 
