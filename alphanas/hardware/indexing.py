@@ -181,7 +181,7 @@ def _gather(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> A
 
 
 def _fill(dtype: Any, value: Any) -> Any:
-    """What JAX puts where a gather leaves its operand: the given value, else NaN, the least signed or the largest unsigned integer."""
+    """What JAX puts where a gather leaves its operand: the given value, else NaN, the least signed or largest unsigned integer."""
     kind = np.dtype(dtype)
     if value is None and kind.kind in "iu":
         value = np.iinfo(kind).min if kind.kind == "i" else np.iinfo(kind).max

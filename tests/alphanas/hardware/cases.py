@@ -100,7 +100,7 @@ def layouts(x: Any) -> Any:
 
 
 def gathers(x: Any, at: Any) -> Any:
-    """Elements found through data: rows of a table, inside and beyond its bounds, and along an axis. x: 2×11×6, at: 2×3 integers."""
+    """Elements found through data: rows of a table, inside and beyond its bounds, and along an axis. x: 2×11×6, at: 2×3."""
     table, numbers = array(11, 6), np.arange(7, dtype=np.int32)
     return (
         (jnp.take(table, at, axis=0), jnp.take(table, 3 * at, axis=0, mode="clip"), x[:, at[0]] * 2, x[:, :, at[1] - 4]),
