@@ -155,9 +155,10 @@ class Capacity:
     def text(self, name: str) -> str:
         """A figure for people: `1,728`, `864 … 1,728`, or `at least 864`."""
         low, high = self.interval(name)
+        least, most = (f"{figure:,.2f}" if name == "intensity" else f"{figure:,}" for figure in (low, high))
         if low == high:
-            return f"{low:,}"
-        return f"at least {low:,}" if high == inf else f"{low:,} … {high:,}"
+            return least
+        return f"at least {least}" if high == inf else f"{least} … {most}"
 
 
 BOUNDED = ("params", "state", "peak_bytes")
