@@ -9,10 +9,10 @@ from flax import nnx
 from alphanas.export.blocks import tidy
 from alphanas.export.flax.export import source
 from alphanas.models import lift_with_report, zoo
-from synth.ops import AvgPool, Scale
+from synth.ops import AvgPool, MaxPool, Scale
 
 QUICK = ("resnet8", "cifar_cnn", "vit_nano", "mobilenet_nano", "mlp")
-SLOW = ("resnet50", "resnext29_2x64d", "wrn_40_2", "mobilenet_v2", "mobilenet_v3_large", "vit_ti16", "convnext_t", "densenet121")
+SLOW = tuple(name for name in zoo.names() if name not in QUICK)
 SHAPE = (32, 32, 3)
 
 
@@ -22,7 +22,9 @@ def said(graph):
     def plain(node):
         if isinstance(node.op, Scale):
             return dataclasses.replace(node, op=Scale())
-        even = isinstance(node.op, AvgPool) and all(size % node.op.stride == 0 for size in graph.input_values(node)[0].spatial)
+        even = isinstance(node.op, AvgPool | MaxPool) and all(
+            size % node.op.stride == 0 for size in graph.input_values(node)[0].spatial
+        )
         bare = even and node.op.window == node.op.stride
         return dataclasses.replace(node, op=dataclasses.replace(node.op, padding="VALID")) if bare else node
 
