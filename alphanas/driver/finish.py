@@ -40,7 +40,7 @@ def finish(run: Run) -> None:
     # A measurement has the machine to itself, and the threads that the configuration says.
     run.pool.close()
     with LocalPool(workers=1, threads=run.config.hardware.threads) as alone:
-        _run(replace(run, pool=alone), iter([_measure(run, trained)]))
+        _run(replace(run, pool=alone), iter([_measure(run, trained, best)]))
     run.stage = "writing the report"
     run.tell()
     write_best(run, best)
@@ -215,8 +215,11 @@ def _tests(run: Run, candidate: Candidate) -> Flow:
             yield from stages.test(run, candidate, int(outcome.discriminator))
 
 
-def _measure(run: Run, candidates: Sequence[Candidate]) -> Flow:
-    """One after the other: two measurements at once would measure each other."""
+def _measure(run: Run, candidates: Sequence[Candidate], best: Candidate) -> Flow:
+    """The seed and the best one first, should time be short; one at a time: two at once would measure each other."""
     share = 0.5 / max(1, len(candidates) * len(run.config.hardware.backends))
-    for backend in run.config.hardware.backends:
-        yield from stages.measure(run, candidates, backend, knob_seconds=share * _measure_time(run))
+    first = [candidate for candidate in candidates if candidate.id in (SEED, best.id)]
+    others = [candidate for candidate in candidates if candidate not in first]
+    for group in (first, others):
+        for backend in run.config.hardware.backends:
+            yield from stages.measure(run, group, backend, knob_seconds=share * _measure_time(run), company=first)

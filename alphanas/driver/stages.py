@@ -117,11 +117,14 @@ def test(run: Run, candidate: Candidate, seed: int) -> Stage:
     return (yield from perform(run, candidate, "test", task, discriminator=str(seed)))
 
 
-def measure(run: Run, candidates: Sequence[Candidate], backend: str, *, knob_seconds: float) -> Flow:
+def measure(
+    run: Run, candidates: Sequence[Candidate], backend: str, *, knob_seconds: float, company: Sequence[Candidate] = ()
+) -> Flow:
     """Latencies on this machine, in worker processes that may crash or hang; `knob_seconds` for choosing each one's schedules.
 
     Each candidate is built, checked and timed alone first, so that a failure is its own; those that passed are then timed in turns
-    in one process, and these are the figures that are recorded: their ratios mean something.
+    in one process, and these are the figures that are recorded: their ratios mean something. `company` are candidates measured
+    before that take their turns too; what is on record of them stays.
     """
     left = [candidate for candidate in candidates if not run.recorder.done(candidate.id, "measure", backend)]
     knobs = {"knob_seconds": knob_seconds}
@@ -137,11 +140,16 @@ def measure(run: Run, candidates: Sequence[Candidate], backend: str, *, knob_sec
         alone[candidate.id] = result.value
     passed = [candidate for candidate in left if candidate.id in alone]
     together: Mapping[str, Any] = {}
-    if len(passed) > 1:
-        models = {"models": {str(candidate.id): _model(run, candidate, backend) for candidate in passed}, **knobs}
-        result = yield _measurement(run, "side_by_side", backend, "the finalists side by side", models, len(passed))
+    known = [run.recorder.find(one.id, "measure", backend) for one in company]
+    taking_turns = [
+        *(one for one, outcome in zip(company, known, strict=True) if one not in left and outcome and outcome.ok),
+        *passed,
+    ]
+    if passed and len(taking_turns) > 1:
+        models = {"models": {str(candidate.id): _model(run, candidate, backend) for candidate in taking_turns}, **knobs}
+        result = yield _measurement(run, "side_by_side", backend, "the finalists side by side", models, len(taking_turns))
         together = {} if isinstance(result, Failed) else result.value["results"]
-    beside = [candidate.id for candidate in passed if "median_ms" in together.get(str(candidate.id), {})]
+    beside = [candidate.id for candidate in taking_turns if "median_ms" in together.get(str(candidate.id), {})]
     for candidate in passed:
         if candidate.id in beside:
             values = {**together[str(candidate.id)], "beside": beside}
