@@ -44,6 +44,24 @@ class LinenMbConv(linen.Module):
         return linen.Dense(5)((x + linen.Conv(8, (1, 1))(y * gate)).mean((1, 2)))
 
 
+class LinenResNet(linen.Module):
+    """Two residual blocks, the second one with a projected shortcut."""
+
+    @linen.compact
+    def __call__(self, x, train: bool):
+        def norm(value):
+            return linen.BatchNorm(use_running_average=not train, momentum=0.9)(value)
+
+        x = linen.relu(norm(linen.Conv(8, (3, 3), use_bias=False)(x)))
+        for features, stride in ((8, 1), (16, 2)):
+            y = linen.relu(norm(linen.Conv(features, (3, 3), strides=stride, use_bias=False)(x)))
+            y = norm(linen.Conv(features, (3, 3), use_bias=False)(y))
+            if stride > 1:
+                x = norm(linen.Conv(features, (1, 1), strides=stride, use_bias=False)(x))
+            x = linen.relu(x + y)
+        return linen.Dense(5)(x.mean((1, 2)))
+
+
 class NnxUNet(nnx.Module):
     def __init__(self, rngs):
         self.down1 = nnx.Conv(3, 8, (3, 3), rngs=rngs)

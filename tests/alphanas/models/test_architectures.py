@@ -31,6 +31,7 @@ NNX = {
     "lstm": (made.NnxLstm, (numbers((5, 6)),), 1),
 }
 LINEN = {
+    "resnet": (made.LinenResNet, (numbers(made.PICTURE),), {"train": False}, {"train": True}, 0),
     "mbconv": (made.LinenMbConv, (numbers(made.PICTURE),), {"train": False}, {"train": True}, 0),
     "unet": (made.LinenUNet, (numbers(made.PICTURE),), {}, {}, 2),
     "vit": (made.LinenViT, (numbers(made.PICTURE),), {}, {"deterministic": False}, 0),
