@@ -76,8 +76,15 @@ class Capacity:
     @staticmethod
     def of(most: Work, least: Work | None = None, *, bounded: bool = True) -> Capacity:
         """The capacity of work alone; without `least`, it is the same every time."""
-        figures = {field.name: getattr(most, field.name) for field in fields(Work)}
-        return Capacity(**figures, bounded=bounded, least=None if least == most else least)
+        return Capacity(
+            macs=most.macs,
+            elementwise=most.elementwise,
+            bytes_moved=most.bytes_moved,
+            peak_bytes=most.peak_bytes,
+            bounded=bounded,
+            weight_bytes=most.weight_bytes,
+            least=None if least == most else least,
+        )
 
     @staticmethod
     def total(parts: Sequence[Capacity]) -> Capacity:
@@ -184,8 +191,9 @@ def measure(program: Program, data: Sequence[bool]) -> tuple[Capacity, list[bool
             live.write(step, equation, results, (cost.least or cost).peak_bytes, cost.peak_bytes)
         live.release(step)
     most = _added(costs, live.peak)
-    least = _added([cost.least or cost for cost in costs], live.least_peak)
-    return Capacity.of(most, least, bounded=all(cost.bounded for cost in costs)), [depends[slot] for slot in program.outputs]
+    varies = any([cost.least for cost in costs]) or live.least_peak != live.peak
+    least = _added([cost.least or cost for cost in costs], live.least_peak) if varies else None
+    return Capacity.of(most, least, bounded=all([cost.bounded for cost in costs])), [depends[slot] for slot in program.outputs]
 
 
 def _added(costs: Sequence[Capacity | Work], peak: int) -> Work:
@@ -231,9 +239,12 @@ class _Live:
             if is_data and self._root[slot] == slot:
                 self._held[slot] = self._types[slot].bytes
                 self._now += self._held[slot]
-        borrowed = sum(self._held.get(self._root[slot], 0) for slot in set(equation.inputs))
-        self.peak = max(self.peak, self._now, outer - borrowed + most if most else 0)
-        self.least_peak = max(self.least_peak, self._now, outer - borrowed + least if least else 0)
+        self.peak = max(self.peak, self._now)
+        self.least_peak = max(self.least_peak, self._now)
+        if most:
+            around = outer - sum([self._held.get(self._root[slot], 0) for slot in set(equation.inputs)])
+            self.peak = max(self.peak, around + most)
+            self.least_peak = max(self.least_peak, around + least if least else 0)
 
     def release(self, step: int) -> None:
         for slot in self._dying.get(step, ()):

@@ -7,7 +7,7 @@ in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -132,10 +132,12 @@ def with_idioms(program: Program, done: dict[int, Program] | None = None) -> Pro
         return done[id(program)]
     table = patterns()
     uses = _last_uses(program)
+    primitives = tuple([equation.primitive for equation in program.equations])
     equations: list[Equation] = []
     step = 0
-    while step < len(program.equations):
-        call = _match(program, step, table, uses)
+    while step < len(primitives):
+        alike = [each for each in table.get(primitives[step], ()) if primitives[step : step + len(each.wiring)] == each.primitives]
+        call = _match(program, step, alike, uses)
         if call is not None:
             equations.append(call)
             step += len(call.programs[0].equations)
@@ -160,8 +162,8 @@ def _last_uses(program: Program) -> dict[int, int]:
     return last
 
 
-def _match(program: Program, step: int, table: dict[str, tuple[Pattern, ...]], uses: dict[int, int]) -> Equation | None:
-    for pattern in table.get(program.equations[step].primitive, ()):
+def _match(program: Program, step: int, patterns: Sequence[Pattern], uses: dict[int, int]) -> Equation | None:
+    for pattern in patterns:
         call = _call(program, step, pattern, uses)
         if call is not None:
             return call
@@ -169,10 +171,9 @@ def _match(program: Program, step: int, table: dict[str, tuple[Pattern, ...]], u
 
 
 def _call(program: Program, step: int, pattern: Pattern, uses: dict[int, int]) -> Equation | None:
+    """The call in place of equations that have the pattern's primitives, if they are wired like it."""
     length = len(pattern.primitives)
     equations = program.equations[step : step + length]
-    if tuple(equation.primitive for equation in equations) != pattern.primitives:
-        return None
     reads: dict[int, int] = {}
     for equation, wires in zip(equations, pattern.wiring, strict=True):
         if len(equation.inputs) != len(wires):
@@ -210,7 +211,7 @@ def _as_call(program: Program, name: str, equations: tuple[Equation, ...], argum
     moved = []
     for equation in equations:
         inputs = tuple([renumber(slot) for slot in equation.inputs])
-        moved.append(replace(equation, inputs=inputs, outputs=tuple([renumber(slot) for slot in equation.outputs])))
+        moved.append(equation.at(inputs, tuple([renumber(slot) for slot in equation.outputs])))
     body = Program(len(arguments), tuple(types), constants, tuple(moved), (number[result],))
     given, made = tuple(types[: len(arguments)]), (program.types[result],)
-    return Equation("call", {"name": name}, arguments, (result,), given, made, (body,), None, equations[0]._raw)
+    return Equation("call", {"name": name}, arguments, (result,), given, made, (body,), equations[0]._raw)

@@ -50,10 +50,13 @@ class Frame:
         equation, position = program.producers[slot]
         if equation.primitive in ("scan", "while", "cond") or equation.primitive.startswith("random"):
             return None
-        operands = [self.constant(operand) for operand in equation.inputs]
-        if any(operand is None for operand in operands):
-            return None
-        return equation.evaluate([operand for operand in operands if operand is not None])[position]
+        operands: list[np.ndarray] = []
+        for slot in equation.inputs:
+            operand = self.constant(slot)
+            if operand is None:
+                return None
+            operands.append(operand)
+        return equation.evaluate(operands)[position]
 
     def band(self, slot: int, steps: int = 0) -> Band | None:
         """The band outside of which a slot's value vanishes, if one is known."""
@@ -144,18 +147,19 @@ def interpret(program: Program, analysis: Analysis[V], inputs: Sequence[V]) -> l
 def walk(frame: Frame, analysis: Analysis[V], inputs: Sequence[V]) -> list[V]:
     """The abstract outputs of a frame's program."""
     program = frame.program
-    values: list[Any] = [analysis.constant()] * len(program.types)
-    values[: program.input_count] = inputs
-    depends = analysis.depends
+    depends, constant, rest = analysis.depends, analysis.constant(), len(program.types) - program.input_count
+    values = [*inputs, *[constant] * rest]
+    data = [*[depends(value) for value in inputs], *[depends(constant)] * rest]
     for equation in program.equations:
-        operands = [values[slot] for slot in equation.inputs]
-        data = tuple([depends(operand) for operand in operands])
-        if True not in data:
+        slots = equation.inputs
+        flags = tuple([data[slot] for slot in slots])
+        if True not in flags:
             continue
-        context = Context(equation, frame, data)
-        results = _apply(context, analysis, operands)
+        operands = [values[slot] for slot in slots]
+        results = _apply(Context(equation, frame, flags), analysis, operands)
         for slot, result in zip(equation.outputs, results, strict=True):
             values[slot] = result
+            data[slot] = depends(result)
     return [values[slot] for slot in program.outputs]
 
 

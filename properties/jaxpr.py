@@ -29,6 +29,11 @@ PRIMITIVES: Mapping[str, Any] = {
 LARGEST_CONSTANT = 1 << 20
 """Constants of more elements than this are never computed."""
 
+SMALL = 1
+"""Results are remembered of steps on operands of at most so many elements: the scalars that every layer computes again."""
+
+_RESULTS: dict[Hashable, list[np.ndarray]] = {}
+
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -49,7 +54,7 @@ STRUCTURAL = frozenset({*_CALLS, "cond", "scan", "while", "custom_linear_solve"}
 """Primitives that hold programs: the walker understands them, no property needs a rule for them."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Equation:
     """One step of a program: a primitive's name, its parameters, and the slots that it reads and writes."""
 
@@ -60,8 +65,12 @@ class Equation:
     input_types: tuple[Shape, ...]
     output_types: tuple[Shape, ...]
     programs: tuple[Program, ...]
-    key: int | None
     _raw: Any
+
+    @cached_property
+    def key(self) -> int | None:
+        """A number equal for equal equations; None for calls, and where a parameter cannot be hashed."""
+        return None if self.programs else _key(self.primitive, self.params, self.input_types, self.output_types)
 
     @property
     def name(self) -> str:
@@ -75,8 +84,22 @@ class Equation:
         frame = jax_frame(self._raw)
         return "" if frame is None else frame
 
+    def at(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Equation:
+        """The same step on other slots."""
+        types = self.input_types, self.output_types
+        return Equation(self.primitive, self.params, inputs, outputs, *types, self.programs, self._raw)
+
     def evaluate(self, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The equation's results on concrete operands."""
+        """The equation's results on concrete operands, which must not be written to; those of small operands are remembered."""
+        if self.key is None or any([operand.size > SMALL for operand in operands]):
+            return self._evaluate(operands)
+        key = self.key, tuple([(operand.dtype.str, operand.shape, operand.tobytes()) for operand in operands])
+        found = _RESULTS.get(key)
+        if found is None:
+            found = _RESULTS[key] = self._evaluate(operands)
+        return found
+
+    def _evaluate(self, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
             results = self._raw.primitive.bind(*operands, **self._raw.params)
         many = self._raw.primitive.multiple_results
@@ -133,7 +156,7 @@ def _where(function: Callable[..., Any], error: Exception) -> str:
 
 def program(closed: core.ClosedJaxpr) -> Program:
     """The program of a closed jaxpr."""
-    return _Reader({}, {}).read(closed.jaxpr, closed.consts)
+    return _Reader().read(closed.jaxpr, closed.consts)
 
 
 def parameter_count(tree: Any) -> int:
@@ -155,9 +178,8 @@ def jax_frame(raw: Any) -> str | None:
 class _Reader:
     """Reads jaxprs; one jaxpr object that is called many times becomes one program."""
 
-    def __init__(self, programs: dict[int, Program], dtypes: dict[Any, str]):
-        self._programs = programs
-        self._dtypes = dtypes
+    def __init__(self) -> None:
+        self._programs: dict[int, Program] = {}
         self._shapes: dict[Any, Shape] = {}
 
     def read(self, jaxpr: Any, constants: Sequence[Any]) -> Program:
@@ -170,8 +192,10 @@ class _Reader:
         for variable, value in zip(jaxpr.constvars, constants, strict=True):
             values[slots[variable]] = value
 
+        literal = core.Literal
+
         def slot(atom: Any) -> int:
-            if not isinstance(atom, core.Literal):
+            if not isinstance(atom, literal):
                 return slots[atom]
             values[len(types)] = atom.val
             types.append(self._type(atom.aval))
@@ -179,22 +203,18 @@ class _Reader:
 
         equations = []
         for raw in jaxpr.eqns:
-            inputs = tuple([slot(atom) for atom in _read(raw)])
-            outputs = tuple(range(len(types), len(types) + len(raw.outvars)))
-            for variable, number in zip(raw.outvars, outputs, strict=True):
-                slots[variable] = number
+            name, params = raw.primitive.name, raw.params
+            inputs = tuple([slot(atom) for atom in (raw.invars if name != "custom_linear_solve" else _read(raw))])
+            first = len(types)
+            for variable in raw.outvars:
+                slots[variable] = len(types)
                 types.append(self._type(variable.aval))
-            equations.append(self._equation(raw, inputs, outputs, types))
+            input_types, output_types = tuple([types[k] for k in inputs]), tuple(types[first:])
+            programs = self._called(name, params) if name in STRUCTURAL else ()
+            outputs = tuple(range(first, len(types)))
+            equations.append(Equation(name, params, inputs, outputs, input_types, output_types, programs, raw))
         results = tuple([slot(atom) for atom in jaxpr.outvars])
         return Program(len(jaxpr.invars), tuple(types), values, tuple(equations), results)
-
-    def _equation(self, raw: Any, inputs: tuple[int, ...], outputs: tuple[int, ...], types: list[Shape]) -> Equation:
-        name = raw.primitive.name
-        programs = self._called(name, raw.params)
-        input_types = tuple([types[slot] for slot in inputs])
-        output_types = tuple([types[slot] for slot in outputs])
-        key = None if programs else _key(name, raw.params, input_types, output_types)
-        return Equation(name, raw.params, inputs, outputs, input_types, output_types, programs, key, raw)
 
     def _called(self, name: str, params: Mapping[str, Any]) -> tuple[Program, ...]:
         if name == "cond":
@@ -205,8 +225,7 @@ class _Reader:
             return self._memoised(params["cond_jaxpr"]), self._memoised(params["body_jaxpr"])
         if name == "custom_linear_solve":
             return (self._memoised(params["jaxprs"].solve),)
-        key = _CALLS.get(name)
-        return () if key is None else (self._memoised(params[key]),)
+        return (self._memoised(params[_CALLS[name]]),)
 
     def _memoised(self, jaxpr: Any) -> Program:
         found = self._programs.get(id(jaxpr))
@@ -217,21 +236,15 @@ class _Reader:
         return found
 
     def _type(self, aval: Any) -> Shape:
-        dtype = getattr(aval, "dtype", None)
-        name = self._dtypes.get(dtype)
-        if name is None:
-            name = self._dtypes[dtype] = str(dtype)
-        sizes = tuple(getattr(aval, "shape", ()))
-        found = self._shapes.get((sizes, name))
+        sizes, dtype = getattr(aval, "shape", ()), getattr(aval, "dtype", None)
+        found = self._shapes.get((sizes, dtype))
         if found is None:
-            found = self._shapes[sizes, name] = Shape(sizes, name)
+            found = self._shapes[sizes, dtype] = Shape(tuple(sizes), str(dtype))
         return found
 
 
 def _read(raw: Any) -> Sequence[Any]:
-    """The operands that an equation computes its results from; the others serve its derivatives."""
-    if raw.primitive.name != "custom_linear_solve":
-        return raw.invars
+    """The operands that a linear solve computes its results from; the others serve its derivatives."""
     lengths = raw.params["const_lengths"]
     start = lengths.matvec + lengths.vecmat
     given = sum(lengths)

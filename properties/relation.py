@@ -121,21 +121,26 @@ class RelationalProperty:
         return tuple(rows)
 
     def _ask(self, rule: Rule, context: Context, operand: int, output: int) -> Any:
-        equation = context.equation
-        where = f" at {equation.source}" if equation.source else ""
+        before, after = context.equation.input_types[operand], context.equation.output_types[output]
         try:
             relation = rule(context, operand, output)
         except Exception as error:
-            error.add_note(f"in the {self.name} rule for the primitive {equation.primitive!r}{where}")
+            error.add_note(f"in {self._rule(context)}")
             raise
-        if relation is not None and not isinstance(relation, Relation):
-            wanted = f"wanted {type(self.identity(equation.input_types[operand])).__name__}, or None if nothing gets through"
-            raise TypeError(f"the {self.name} rule for the primitive {equation.primitive!r}{where} returned {relation!r}; {wanted}")
-        if relation is not None:
-            fault = self.fault(relation, equation.input_types[operand], equation.output_types[output])
-            if fault:
-                raise ValueError(f"the {self.name} rule for the primitive {equation.primitive!r}{where} {fault}")
+        if relation is None:
+            return None
+        if not isinstance(relation, Relation):
+            wanted = f"wanted {type(self.identity(before)).__name__}, or None if nothing gets through"
+            raise TypeError(f"{self._rule(context)} returned {relation!r}; {wanted}")
+        fault = self.fault(relation, before, after)
+        if fault:
+            raise ValueError(f"{self._rule(context)} {fault}")
         return relation
+
+    def _rule(self, context: Context) -> str:
+        """The rule that was asked, for people."""
+        where = f" at {context.equation.source}" if context.equation.source else ""
+        return f"the {self.name} rule for the primitive {context.equation.primitive!r}{where}"
 
 
 @dataclass(eq=False)
@@ -207,6 +212,7 @@ class RelationalAnalysis:
             if step is None:
                 continue
             for index, relation in enumerate(value):
-                if relation is not None:
-                    result[index] = joined([result[index], relation.then(step)])
+                further = None if relation is None else relation.then(step)
+                if further is not None:
+                    result[index] = further if result[index] is None else result[index].join(further)
         return tuple(result)

@@ -51,7 +51,7 @@ class Assembly:
         for equation in part.equations:
             inputs = tuple([moved(slot) for slot in equation.inputs])
             outputs = tuple([moved(slot) for slot in equation.outputs])
-            self.equations.append(replace(equation, inputs=inputs, outputs=outputs))
+            self.equations.append(equation.at(inputs, outputs))
         return tuple([moved(slot) for slot in part.outputs])
 
     def program(self, outputs: Sequence[int]) -> Program:
