@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from properties import PROPERTIES, RelationalProperty
+from properties.loops import joined
 from synth.automaton import DEAD, Automaton, cover, nothing, pairs
 from synth.effect import prepare, size_fields, summary, with_size
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
@@ -53,6 +54,10 @@ class Joint:
         """Each followed by its own."""
         pairs = zip(self.relations, following.relations, strict=True)
         return Joint(tuple(None if a is None or b is None else a.then(b) for a, b in pairs))
+
+    def join(self, other: Joint) -> Joint:
+        """Each joined with its own, where two operands meet."""
+        return Joint(tuple(joined(pair) for pair in zip(self.relations, other.relations, strict=True)))
 
 
 @dataclass(frozen=True)
