@@ -21,6 +21,14 @@ REFUSED = {("opaque", "tvm"): "node opaque: cannot lower cumsum"}
 """What a format cannot hold, and what it says."""
 
 
+@pytest.fixture(autouse=True)
+def installed(request):
+    """Skips what needs an extra that is not installed."""
+    if "format" in request.fixturenames and request.getfixturevalue("format") == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+
+
 def cases():
     for graph in GRAPHS:
         for format in FORMATS:
