@@ -1,6 +1,6 @@
 """The tvm export: a compiled library for one batch size and one target, and a script that loads it with tvm and numpy alone.
 
-TVM runs in worker processes only: what it crashes is not ours.
+TVM runs in worker processes only, so that what crashes there is an error here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from alphanas.export import steps as programs
 from alphanas.export.flax.statements import Step, body, fold
+from alphanas.export.products import einsum_equation
 from synth.op import Op, Value, state_of
 from synth.programs import decode_constant
 
@@ -265,20 +265,8 @@ def _reduction(function: str) -> Print:
 
 
 def _matmul(place: _Place) -> _Line:
-    (left, right), (left_batch, right_batch) = place.params["dimension_numbers"]
-    ranks = [len(kind.sizes) for kind in place.types]
-    if not left_batch and list(left) == [ranks[0] - 1] and list(right) == [0] and ranks[1] == 2:
-        return _Line("{0} @ {1}", infix=True)
-    letters = iter(string.ascii_lowercase)
-    first = [next(letters) for _ in range(ranks[0])]
-    second = [next(letters) for _ in range(ranks[1])]
-    for mine, theirs in ((left, right), (left_batch, right_batch)):
-        for a, b in zip(mine, theirs, strict=True):
-            second[b] = first[a]
-    kept = [first[axis] for axis in left_batch]
-    kept += [letter for axis, letter in enumerate(first) if axis not in (*left, *left_batch)]
-    kept += [letter for axis, letter in enumerate(second) if axis not in (*right, *right_batch)]
-    return _Line(f'jnp.einsum("{"".join(first)},{"".join(second)}->{"".join(kept)}", {{0}}, {{1}})')
+    equation = einsum_equation(place.params, *(len(kind.sizes) for kind in place.types))
+    return _Line("{0} @ {1}", infix=True) if equation is None else _Line(f'jnp.einsum("{equation}", {{0}}, {{1}})')
 
 
 def _convolved(place: _Place) -> _Line:

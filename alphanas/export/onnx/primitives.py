@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alphanas.export.onnx.writer import Site
+from alphanas.export.products import einsum_equation
 from alphanas.export.steps import NoProgram, Step, Type, program_of, typed
 from synth.op import Op
 from synth.programs import decode_constant
@@ -228,20 +228,10 @@ def concatenate(place: Place) -> str:
 
 def dot_general(place: Place) -> str:
     """A product of matrices where it is one, else a sum over named axes."""
-    (left, right), (left_batch, right_batch) = place.params["dimension_numbers"]
-    ranks = [len(kind.sizes) for kind in place.types]
-    if not left_batch and list(left) == [ranks[0] - 1] and list(right) == [0] and ranks[1] == 2:
+    equation = einsum_equation(place.params, *(len(kind.sizes) for kind in place.types))
+    if equation is None:
         return place.add("MatMul", *place.operands)
-    letters = iter(string.ascii_lowercase)
-    first = [next(letters) for _ in range(ranks[0])]
-    second = [next(letters) for _ in range(ranks[1])]
-    for mine, theirs in ((left, right), (left_batch, right_batch)):
-        for a, b in zip(mine, theirs, strict=True):
-            second[b] = first[a]
-    shared = [first[axis] for axis in left_batch]
-    free = [letter for axis, letter in enumerate(first) if axis not in (*left, *left_batch)]
-    free += [letter for axis, letter in enumerate(second) if axis not in (*right, *right_batch)]
-    return place.add("Einsum", *place.operands, equation=f"{''.join(first)},{''.join(second)}->{''.join([*shared, *free])}")
+    return place.add("Einsum", *place.operands, equation=equation)
 
 
 def convolution(place: Place) -> str:
