@@ -79,11 +79,21 @@ class Candidate:
         """Median latency of the first back end that was measured."""
         return _number(self.values("measure").get("median_ms"))
 
+    @property
+    def predicted_ms(self) -> float | None:
+        """Latency as the sum of what is on record of its kernels, and overhead; None where it was not predicted."""
+        return _number(self.values("predict").get("latency_ms"))
+
     def objective(self, name: str) -> float | None:
-        """The number to minimise that goes by this name in `search.objectives`; None when it is not known."""
+        """The number to minimise that goes by this name in `search.objectives`; None when it is not known.
+
+        "latency" is the predicted one where there is one, else the measured one: predictions compare with predictions.
+        """
         if name == "error":
             return self.error
-        return self.latency_ms if name == "latency" else _number(self.values("cost").get(name))
+        if name == "latency":
+            return self.latency_ms if self.predicted_ms is None else self.predicted_ms
+        return _number(self.values("cost").get(name))
 
     def graph_json(self) -> str | None:
         """The graph as JSON; None when synthesis found none."""

@@ -196,6 +196,18 @@ def test_the_summary_is_that_of_the_contract(folder: Path) -> None:
     assert summary["environment"] == {"cores": 2}
 
 
+def test_latency_is_the_predicted_one_where_there_is_one(folder: Path) -> None:
+    with create_study(folder, **START) as recorder:
+        trained(recorder, 0, params=100, accuracy=0.9)
+        recorder.outcome(0, "measure", values={"median_ms": 2.0}, discriminator="tvm")
+        assert recorder.study.seed().objective("latency") == 2.0
+        recorder.outcome(0, "predict", values={"latency_ms": 1.5, "known": 3, "unknown": 0})
+        trained(recorder, 1, params=50, accuracy=0.9)
+        assert recorder.study.seed().objective("latency") == recorder.study.seed().predicted_ms == 1.5
+        assert recorder.study.seed().latency_ms == 2.0
+        assert recorder.study.candidate(1).objective("latency") is None
+
+
 def test_lineage_runs_from_the_seed(folder: Path) -> None:
     with create_study(folder, **START) as recorder:
         for number, parent in enumerate((None, 0, 0, 2)):
