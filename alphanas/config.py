@@ -148,6 +148,18 @@ class Training:
     )
     epochs: int = option(30, POSITIVE, "epochs of the full training of seed and finalists")
     augment: str = option("none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right")
+    soft_labels: float = option(
+        0.0, Number(0.0, 1.0), "share of the first trained seed model's softened outputs in the loss; 0: labels alone"
+    )
+    temperature: float = option(4.0, Number(0.0, 100.0, open_low=True), "temperature that softens these outputs")
+    attention_transfer: float = option(
+        0.0,
+        Number(0.0),
+        "weight of looking where the seed model looks, at the ends of its last three stages; 1000 is usual, 0: none",
+    )
+    precision: str = option(
+        "default", OneOf(("default", "highest", "bfloat16")), "of products in training: the device's default, float32, or bfloat16"
+    )
     inherit: bool = option(True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged")
     time_limit: float = option(600.0, Duration(), "wall time of one training task; beyond it the candidate has failed")
 
@@ -170,6 +182,9 @@ class Finish:
 
     finalists: int = option(3, COUNT, "candidates of the Pareto front that are trained in full")
     seeds: int = option(3, POSITIVE, "training seeds of the seed model and of each finalist, the same for all")
+    resample: bool = option(
+        True, Switch(), "each training seed parts training and validation pictures anew, so that more pictures decide"
+    )
     tolerance: float = option(0.003, FRACTION, "accuracy that the best may lie below the seed's")
     share: float = option(0.5, FRACTION, "share of the time limit that is kept for the finish")
 

@@ -49,8 +49,12 @@ class DataSet:
         return {"train": len(self.y_train), "validation": len(self.y_valid), "test": len(self.y_test)}
 
 
-def load(options: Data) -> DataSet:
-    """The data set of a config's [data] section; the same options and the same content give the same parts."""
+def load(options: Data, *, fold: int = 0) -> DataSet:
+    """The data set of a config's [data] section; the same options and the same content give the same parts.
+
+    Another `fold` has the same test part and parts the rest anew into training and validation. All folds are standardised alike, so
+    that weights trained on one can be used with any.
+    """
     fault = source_fault(options.source)
     if fault:
         raise UserError([fault], cause="bad_config")
@@ -65,10 +69,10 @@ def load(options: Data) -> DataSet:
         x_test, y_test = raw.x_train[test], raw.y_train[test]
     else:
         x_test, y_test = raw.x_test, raw.y_test
-    valid, train = _split(train, raw.y_train, options.validation, rng, raw.name, "data.validation")
-    if 0 < options.train_limit < len(train):
-        train, _ = _split(train, raw.y_train, options.train_limit / len(train), rng, raw.name, "data.train_limit")
-    standardisation = _standardisation(raw, train)
+    rest = train
+    valid, train, standardisation = _part(raw, rest, options, rng)
+    if fold:
+        valid, train, _ = _part(raw, rest, options, np.random.default_rng([options.seed, fold]))
     return DataSet(
         name=raw.name,
         x_train=standardisation.apply(raw.x_train[train]),
@@ -82,6 +86,14 @@ def load(options: Data) -> DataSet:
         standardisation=standardisation,
         fingerprint=fingerprint,
     )
+
+
+def _part(raw: Raw, rest: Array, options: Data, rng: np.random.Generator) -> tuple[Array, Array, Standardisation]:
+    """(validation, training, the standardisation by the training part) of what is no test part."""
+    valid, train = _split(rest, raw.y_train, options.validation, rng, raw.name, "data.validation")
+    if 0 < options.train_limit < len(train):
+        train, _ = _split(train, raw.y_train, options.train_limit / len(train), rng, raw.name, "data.train_limit")
+    return valid, train, _standardisation(raw, train)
 
 
 def _fingerprint(raw: Raw, options: Data) -> str:

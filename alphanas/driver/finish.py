@@ -131,8 +131,13 @@ def _finalists(run: Run) -> list[Candidate]:
     if seed is None:
         return []
     trained = [found for candidate in study.candidates() if candidate.id != SEED and (found := point(candidate)) is not None]
-    count = min(run.config.finish.finalists, _affordable(run))
-    ids = choose_finalists(seed, trained, count=count, slack=_slack(run, seed))
+    slack = _slack(run, seed)
+    budget = 0.9 * (run.time_left - _reserve(run)) * run.config.workers / run.config.finish.seeds
+    ids: list[int] = []
+    for count in range(run.config.finish.finalists, 0, -1):
+        ids = choose_finalists(seed, trained, count=count, slack=slack)
+        if sum(_training_time(run, study.candidate(number)) for number in (SEED, *ids)) <= budget:
+            break
     run.recorder.decide("finalists", {"ids": ids})
     return [study.candidate(number) for number in ids]
 
@@ -145,14 +150,10 @@ def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None
     return last[-1].payload
 
 
-def _affordable(run: Run) -> int:
-    """How many finalists can be trained in the time left, going by the seed's epochs and taking half of its time for each."""
-    per_epoch = run.recorder.study.seed().values("short").get("seconds_per_epoch")
-    if not per_epoch:
-        return run.config.finish.finalists
-    one = (per_epoch * run.config.training.epochs + COMPILE_S) * run.config.finish.seeds
-    time_left = run.time_left - _reserve(run)
-    return max(1, int(2 * (0.9 * time_left * run.config.workers / one - 1)))
+def _training_time(run: Run, candidate: Candidate) -> float:
+    """Seconds that one full training of a candidate is going to take, by the epochs of its short one; 0 if that is not known."""
+    per_epoch = candidate.values("short").get("seconds_per_epoch")
+    return per_epoch * run.config.training.epochs + COMPILE_S if per_epoch else 0.0
 
 
 def _slack(run: Run, seed: Point) -> float:

@@ -16,6 +16,9 @@ from alphanas.study import Candidate, Outcome
 
 Stage = Generator[Task, Result, Outcome]
 
+TAUGHT_BY = "weights/short"
+"""The seed model's weights that students learn from: those that the search began with."""
+
 
 def perform(
     run: Run, candidate: Candidate, stage: str, task: Task, *, discriminator: str = "", keeps: Mapping[str, Path] | None = None
@@ -66,12 +69,12 @@ def short(run: Run, candidate: Candidate, parent: Candidate | None) -> Stage:
 
 
 def full(run: Run, candidate: Candidate, seed: int) -> Stage:
-    """A full training from scratch, evaluated on the validation part; `seed` counts from 0 and is the same for all candidates."""
-    return (
-        yield from _train(
-            run, candidate, "full", run.config.training.epochs, run.recorder.study.key + seed, discriminator=str(seed)
-        )
-    )
+    """A full training from scratch, evaluated on the validation part; `seed` counts from 0 and is the same for all candidates.
+
+    Each seed may part the pictures anew into training and validation, so that more pictures decide among finalists.
+    """
+    key, fold = run.recorder.study.key + seed, seed if run.config.finish.resample else 0
+    return (yield from _train(run, candidate, "full", run.config.training.epochs, key, discriminator=str(seed), fold=fold))
 
 
 def _train(
@@ -84,8 +87,10 @@ def _train(
     discriminator: str = "",
     inherit: Path | None = None,
     parent: Candidate | None = None,
+    fold: int = 0,
 ) -> Stage:
     training = run.config.training
+    teacher = _teacher(run)
     kind = f"weights/{stage}{discriminator}"
     weights = run.recorder.scratch(f"{candidate.id}-{stage}{discriminator}.safetensors")
     payload = {
@@ -95,6 +100,9 @@ def _train(
         "seeds": [seed],
         "inherit": None if inherit is None else str(inherit),
         "parent": None if parent is None else parent.graph_json(),
+        "teacher": None if teacher is None else str(teacher.artifact(TAUGHT_BY)),
+        "teacher_graph": None if teacher is None else teacher.graph_json(),
+        "fold": fold,
         "weights_out": str(weights),
         "evaluate": "validation",
         "compilations": str(run.recorder.scratch("compilations")),
@@ -103,6 +111,18 @@ def _train(
     label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
     task = Task("alphanas.scoring.tasks:train", payload, training.time_limit * 1.2 + 30, label)
     return (yield from perform(run, candidate, stage, task, discriminator=discriminator, keeps={kind: weights}))
+
+
+def _teacher(run: Run) -> Candidate | None:
+    """The seed model as it was trained first, if the recipe listens to a teacher; nobody's while it is not trained.
+
+    In full trainings the seed learns from it too: the finalists' recipe is the seed's.
+    """
+    training = run.config.training
+    if not (training.soft_labels or training.attention_transfer):
+        return None
+    seed = run.recorder.study.seed()
+    return seed if seed.artifact(TAUGHT_BY) is not None else None
 
 
 def test(run: Run, candidate: Candidate, seed: int) -> Stage:

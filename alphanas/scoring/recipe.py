@@ -10,8 +10,11 @@ from typing import Any
 
 import optax  # type: ignore[import-untyped]
 
+from alphanas.scoring.distillation import Distillation
+
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("default", "highest", "bfloat16")
 
 # Keys of the configuration's training table that say when and how often to train, not how.
 _ABOUT_THE_SEARCH = frozenset({"short_epochs", "seed_epochs", "inherit", "time_limit"})
@@ -36,12 +39,21 @@ class Recipe:
     batch_size: int = 64
     epochs: int = 30
     augment: str = "none"
+    soft_labels: float = 0.0
+    """Share of a teacher's softened outputs in the loss; where there is no teacher, this and the next two are not read."""
+    temperature: float = 4.0
+    attention_transfer: float = 0.0
+    """Weight of the difference of attention maps between a teacher and its student."""
+    precision: str = "default"
+    """Of matrix products and convolutions in training: the device's default, "highest", or "bfloat16" with float32 sums."""
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"the recipe's optimizer is {self.optimizer!r}; known are {', '.join(OPTIMIZERS)}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"the recipe's schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"the recipe's precision is {self.precision!r}; known are {', '.join(PRECISIONS)}")
         if self.batch_size < 1 or self.epochs < 0:
             raise ValueError(f"a recipe wants batches of at least 1 and epochs of at least 0; got {self.batch_size}, {self.epochs}")
 
@@ -69,9 +81,14 @@ class Recipe:
         return 0.0 if self.optimizer == "adam" else self.weight_decay
 
     @property
+    def distillation(self) -> Distillation:
+        """How much a teacher counts, if there is one."""
+        return Distillation(self.soft_labels, self.temperature, self.attention_transfer)
+
+    @property
     def rule(self) -> Rule:
         """What the optimizer makes of a gradient, before learning rate and weight decay."""
-        return Rule(self.optimizer, self.momentum if self.optimizer == "sgd" else 0.0, self.clip_norm)
+        return Rule(self.optimizer, self.momentum if self.optimizer == "sgd" else 0.0, self.clip_norm, self.precision)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,7 @@ class Rule:
     optimizer: str
     momentum: float
     clip_norm: float
+    precision: str = "default"
 
     def transformation(self) -> optax.GradientTransformation:
         """The rule as optax has it."""

@@ -16,6 +16,7 @@ from alphanas.config import Data
 from alphanas.models import weights
 from alphanas.scoring import inheritance, proxies, training
 from alphanas.scoring.compiled import share_compilations
+from alphanas.scoring.distillation import Teacher
 from alphanas.scoring.recipe import Recipe
 from synth import Graph
 from synth.graph import Variables
@@ -28,8 +29,9 @@ def train(payload: Payload) -> dict[str, Any]:
 
     Payload: `graph` (JSON), `data` (the configuration's data table), `recipe` (its training table), `seeds`; and optionally
     `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
-    JSON), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole task),
-    `compilations` (a folder of compiled functions that workers share, or null).
+    JSON), `teacher` (a weights file to learn from, or null) with `teacher_graph` (JSON), `fold` (which parting of the pictures,
+    0 by default), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole
+    task), `compilations` (a folder of compiled functions that workers share, or null).
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
     `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
@@ -39,11 +41,12 @@ def train(payload: Payload) -> dict[str, Any]:
     began = time.monotonic()
     if payload.get("compilations"):
         share_compilations(payload["compilations"])
-    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
+    graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"], payload.get("fold", 0))
     recipe, seeds = Recipe.from_mapping(payload["recipe"]), payload["seeds"]
     limit = payload.get("time_limit")
     deadline = None if limit is None else began + float(limit)
     rows: list[dict[str, Any]] = []
+    teacher = _teacher(payload)
     kept: Variables | None = None
     epochs = taken = 0
     seconds: list[float] = []
@@ -52,7 +55,9 @@ def train(payload: Payload) -> dict[str, Any]:
             rows.append(_unfinished("time_limit"))
             continue
         start, taken = _start(graph, payload, seed)
-        run = training.train(graph, pictures.x_train, pictures.y_train, recipe, seed=seed, start=start, deadline=deadline)
+        run = training.train(
+            graph, pictures.x_train, pictures.y_train, recipe, seed=seed, start=start, teacher=teacher, deadline=deadline
+        )
         epochs += run.epochs
         seconds += run.seconds
         if run.stopped == "diverged":
@@ -138,10 +143,17 @@ def _start(graph: Graph, payload: Payload, seed: int) -> tuple[Variables | None,
     return inheritance.inherited(graph, graph.init(jax.random.key(seed)), parent, weights.load(payload["inherit"], parent))
 
 
-def _data_set(options: Payload) -> data.DataSet:
-    return _loaded(json.dumps(dict(options), sort_keys=True))
+def _teacher(payload: Payload) -> Teacher | None:
+    if not payload.get("teacher"):
+        return None
+    graph = Graph.from_json(payload["teacher_graph"])
+    return Teacher(graph, weights.load(payload["teacher"], graph))
 
 
-@functools.lru_cache(maxsize=2)
-def _loaded(options: str) -> data.DataSet:
-    return data.load(Data(**json.loads(options)))
+def _data_set(options: Payload, fold: int = 0) -> data.DataSet:
+    return _loaded(json.dumps(dict(options), sort_keys=True), fold)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(options: str, fold: int) -> data.DataSet:
+    return data.load(Data(**json.loads(options)), fold=fold)

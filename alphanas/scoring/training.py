@@ -20,6 +20,7 @@ import optax  # type: ignore[import-untyped]
 
 from alphanas.scoring.augment import AUGMENTATIONS
 from alphanas.scoring.compiled import predict
+from alphanas.scoring.distillation import Distillation, Teacher, attention_loss, look, shared_taps, soft_loss, tapped
 from alphanas.scoring.packing import Packing
 from alphanas.scoring.recipe import Recipe, Rule
 from synth import Graph
@@ -69,11 +70,13 @@ def train(
     *,
     seed: int,
     start: Variables | None = None,
+    teacher: Teacher | None = None,
     deadline: float | None = None,
 ) -> Trained:
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
-    The same seed gives the same weights on the same machine. `start` replaces the initial weights. `deadline`, on the clock of
+    The same seed gives the same weights on the same machine. `start` replaces the initial weights. A `teacher` counts as
+    the recipe says, on the same pictures, augmented alike. `deadline`, on the clock of
     `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is "diverged".
     Raises ValueError if the graph is no classifier of these pictures.
     """
@@ -82,7 +85,9 @@ def train(
     batch = min(recipe.batch_size, len(pictures))
     per_epoch = len(pictures) // batch
     steps = recipe.epochs * per_epoch
-    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing)
+    distillation = recipe.distillation if teacher is not None else Distillation()
+    taps = shared_taps(teacher.graph, graph) if teacher is not None and distillation.attention > 0 else ()
+    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, tuple(student for _, student in taps))
     carry = step.begin(variables)
     decay = _decays(graph, step.params) * np.float32(recipe.decay)
     keys = np.random.default_rng([seed, _KEYS]).integers(0, 2**32, (steps, 2), np.uint32)
@@ -99,7 +104,10 @@ def train(
             number = epoch * per_epoch + index
             rate = np.float32(recipe.rate(number, steps))
             rows = slice(index * batch, (index + 1) * batch)
-            carry, loss = step.run(carry, decay, rate, keys[number], shown[rows], wanted[rows])
+            taught = (
+                look(teacher, tuple(name for name, _ in taps), shown[rows]) if teacher is not None and distillation.any else None
+            )
+            carry, loss = step.run(carry, decay, rate, keys[number], shown[rows], wanted[rows], taught)
             total.append(loss)
         losses.append(float(np.mean(jax.device_get(total))))
         seconds.append(time.monotonic() - began)
@@ -175,23 +183,39 @@ class _Step:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_step(graph: Graph, batch: int, rule: Rule, smoothing: float) -> _Step:
+def _compiled_step(
+    graph: Graph, batch: int, rule: Rule, smoothing: float, distillation: Distillation, taps: tuple[str, ...]
+) -> _Step:
     turn = rule.transformation()
     template = graph.init(jax.random.key(0))
     params, state_packing = Packing.of(template["params"]), Packing.of(template["state"])
+    watched = tapped(graph, taps) if taps else graph
 
-    def step(carry: Any, decay: jax.Array, rate: jax.Array, key: jax.Array, pictures: jax.Array, labels: jax.Array) -> Any:
+    def step(
+        carry: Any, decay: jax.Array, rate: jax.Array, key: jax.Array, pictures: jax.Array, labels: jax.Array, taught: Any
+    ) -> Any:
         weights, state, memory = carry
 
         def loss_of(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
             variables = {"params": params.unpack(weights), "state": state_packing.unpack(state)}
-            logits, new = graph.apply(variables, pictures, train=True, rng=jax.random.wrap_key_data(key))
+            found, new = watched.apply(variables, pictures, train=True, rng=jax.random.wrap_key_data(key))
+            logits, *values = found if taps else (found,)
             targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-            return optax.softmax_cross_entropy(logits, targets).mean(), state_packing.pack_traced(new["state"])
+            loss = optax.softmax_cross_entropy(logits, targets).mean()
+            if taught is not None:
+                wanted, maps = taught
+                loss = (1.0 - distillation.soft) * loss
+                loss += distillation.soft * soft_loss(logits, wanted, distillation.temperature)
+                loss += distillation.attention * attention_loss(values, maps)
+            return loss, state_packing.pack_traced(new["state"])
 
         (loss, state), gradient = jax.value_and_grad(loss_of, has_aux=True)(weights)
         direction, memory = turn.update(gradient, memory)
         return (weights - rate * (direction + decay * weights), state, memory), loss
 
+    def precisely(*arguments: Any) -> Any:
+        with jax.default_matmul_precision(rule.precision):
+            return step(*arguments)
+
     options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
-    return _Step(jax.jit(step, donate_argnums=0, compiler_options=options), turn, params, state_packing)
+    return _Step(jax.jit(precisely, donate_argnums=0, compiler_options=options), turn, params, state_packing)

@@ -263,3 +263,14 @@ def test_every_source_in_the_table_has_its_reader() -> None:
 
     for source in SOURCES.values():
         assert callable(importlib.import_module(source.module).read)
+
+
+def test_folds_part_the_rest_anew_and_leave_the_test_part_alone() -> None:
+    first, second, again = (data.load(Data(source="digits", seed=1, train_limit=300), fold=fold) for fold in (0, 1, 1))
+    assert np.array_equal(first.x_test, second.x_test) and np.array_equal(first.y_test, second.y_test)
+    assert first.standardisation == second.standardisation and first.fingerprint == second.fingerprint
+    assert first.sizes() == second.sizes()
+    assert not np.array_equal(first.x_valid, second.x_valid)
+    assert np.array_equal(second.x_valid, again.x_valid) and np.array_equal(second.x_train, again.x_train)
+    rows = {part: {picture.tobytes() for picture in getattr(second, part)} for part in ("x_train", "x_valid", "x_test")}
+    assert not rows["x_train"] & rows["x_valid"] and not rows["x_test"] & (rows["x_train"] | rows["x_valid"])
