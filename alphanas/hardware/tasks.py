@@ -87,7 +87,8 @@ def _in_turns(contenders: Mapping[str, tuple[str, Any]], payload: Mapping[str, A
         results[name] = {"backend": backend, **prepared.facts, "max_error": error, "build_seconds": built}
         results[name] |= {"threads": model.threads, "batch": payload["batch"], "dtype": str(model.inputs[0].dtype)}
     repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
-    latencies = timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s)
+    several = len({backend for backend, _ in contenders.values()}) > 1
+    latencies = timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s, rest=several)
     for name, latency in latencies.items():
         results[name] |= {
             "median_ms": 1e3 * latency.median,

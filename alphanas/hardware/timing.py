@@ -15,6 +15,10 @@ REPEATS = 10
 STEADY = 0.05
 """Interquartile range over median above which the repeats are thrown away and taken again."""
 ATTEMPTS = 3
+QUIET_S = 0.002
+QUIET_SHARE = 0.2
+LONGEST_PAUSE_S = 0.2
+"""A process is at rest when it took less than this share of a processor for so long; it is waited for no longer than the last."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class Latency:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], *, repeats: int = REPEATS, repeat_s: float = REPEAT_S
+    runs: Mapping[str, Callable[[], object]], *, repeats: int = REPEATS, repeat_s: float = REPEAT_S, rest: bool = False
 ) -> dict[str, Latency]:
     """Latency of each program by name, all in turns, so that what disturbs the machine disturbs them all.
 
-    A run must return when its result is ready. At least 10 repeats of at least 20 ms, unless asked for otherwise.
+    A run must return when its result is ready. At least 10 repeats of at least 20 ms, unless asked for otherwise. Where programs
+    bring threads of their own, ask for `rest`: each repeat then begins when those of the last program have gone to sleep, with one
+    run that is not counted. (Threads of onnxruntime spin for 50 ms after a run, and halved the speed of what ran meanwhile.)
     """
     if not runs:
         return {}
@@ -56,6 +62,9 @@ def interleaved(
         samples: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
             for name in runs:
+                if rest:
+                    at_rest()
+                    runs[name]()
                 samples[name].append(_repeat(runs[name], numbers[name]))
         found = {name: Latency(tuple(samples[name]), numbers[name]) for name in runs}
         # All are taken from one attempt: from different ones they would have met different disturbances.
@@ -65,6 +74,16 @@ def interleaved(
         if all(latency.steady for latency in best.values()):
             break
     return best
+
+
+def at_rest() -> None:
+    """Returns when no thread of this process works or spins."""
+    end = time.monotonic() + LONGEST_PAUSE_S
+    while time.monotonic() < end:
+        before, begin = time.process_time(), time.monotonic()
+        time.sleep(QUIET_S)
+        if time.process_time() - before < QUIET_SHARE * (time.monotonic() - begin):
+            return
 
 
 def _worst(latencies: Mapping[str, Latency]) -> float:

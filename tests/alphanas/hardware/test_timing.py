@@ -29,6 +29,31 @@ def test_programs_take_turns() -> None:
     assert "ababab" in turns.replace("aa", "a").replace("bb", "b")
 
 
+class FakeClock:
+    """Time that passes by sleeping alone; a thread of the process works until `busy_until`."""
+
+    def __init__(self, busy_until: float) -> None:
+        self.now, self.busy_until = 0.0, busy_until
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return min(self.now, self.busy_until)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.05, 100.0])
+def test_other_threads_are_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, busy: float) -> None:
+    clock = FakeClock(busy)
+    monkeypatch.setattr(timing, "time", clock)
+    timing.at_rest()
+    longest = min(busy, timing.LONGEST_PAUSE_S)
+    assert longest <= clock.now <= longest + 2 * timing.QUIET_S
+
+
 def test_an_unsteady_program_is_tried_again_and_says_so() -> None:
     rng = np.random.default_rng(0)
     latency = timing.interleaved({"odd": lambda: time.sleep(rng.uniform(0, 0.004))}, repeats=5, repeat_s=0.001)["odd"]
