@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alphanas.scoring.compiled import every_training_value
@@ -20,10 +21,14 @@ def naswot(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
     values = every_training_value(graph, variables, key, pictures)
     count = len(pictures)
     kernel = np.zeros((count, count))
-    for name in taps(graph):
-        codes = (np.asarray(values[name]).reshape(count, -1) > 0).astype(np.float32)
-        agreements = codes @ codes.T
-        on = codes.sum(1)
-        kernel += codes.shape[1] - on[:, None] - on[None, :] + 2.0 * agreements
+    for part in [_agreements(values[name]) for name in taps(graph)]:
+        kernel += np.asarray(part)
     sign, logarithm = np.linalg.slogdet(kernel)
     return float(logarithm) if sign > 0 else float("-inf")
+
+
+@jax.jit
+def _agreements(values: jax.Array) -> jax.Array:
+    """The number of units that are both on or both off, for each pair of pictures; exact up to 2²⁴ units."""
+    signs = jnp.where(values.reshape(values.shape[0], -1) > 0, 1.0, -1.0).astype(jnp.float32)
+    return 0.5 * (signs @ signs.T + signs.shape[1])

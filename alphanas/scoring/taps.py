@@ -23,6 +23,8 @@ def is_activation(op: Op, inputs: tuple[Value, ...]) -> bool:
         return False
     found = effect.summary(op, inputs)
     steps = found.relation("depth", 0, 0)
+    if steps is None:  # the output hangs on nothing
+        return False
     ends_linear, ends_nonlinear = steps.from_linear
     nonlinear = ends_linear < 0 and ends_nonlinear == 1
     return nonlinear and _elementwise(inputs[0], np.asarray(found.mixing[0, 0].matrix))

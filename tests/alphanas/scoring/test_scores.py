@@ -12,9 +12,14 @@ from alphanas.scoring import proxies
 from alphanas.scoring.compiled import every_training_value, every_value
 from alphanas.scoring.cost import cost
 from alphanas.scoring.fisher import fisher
+from alphanas.scoring.gradnorm import gradnorm
+from alphanas.scoring.jacobian import jacobian_covariance
 from alphanas.scoring.naswot import naswot
+from alphanas.scoring.snip import snip
+from alphanas.scoring.synflow import synflow
 from alphanas.scoring.taps import is_activation, taps
-from synth import Builder, Graph, Op, Value
+from synth import Builder, Graph, Op, Value, chain
+from synth.graph import Variables
 from synth.ops import (
     Add,
     AvgPool,
@@ -36,6 +41,7 @@ from synth.ops import (
     Silu,
     Softmax,
     SquaredRelu,
+    Zero,
 )
 from tests.strategies import random_graph
 
@@ -118,6 +124,7 @@ OTHERS: tuple[Op, ...] = (
     BatchNorm(),
     Conv(features=8, kernel=1),
     Dense(features=8),
+    Zero(),
 )
 
 
@@ -150,3 +157,89 @@ def test_cost_in_closed_form() -> None:
 def test_unknown_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="naswot"):
         proxies.score(perceptron(), np.ones((3, 4), np.float32), np.zeros(3, int), kind="naswott", seed=0)
+
+
+def test_every_score_is_a_finite_number_on_a_sound_network() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    pictures, labels = rng.standard_normal((6, 5, 5, 2)).astype(np.float32), rng.integers(0, 3, 6)
+    for kind in proxies.PROXIES:
+        found = proxies.score(graph, pictures, labels, kind=kind, seed=0)
+        assert found is not None and np.isfinite(found), kind
+        assert found == proxies.score(graph, pictures, labels, kind=kind, seed=0)
+
+
+def gradient(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, jax.Array]]:
+    """Oracle: the gradient of the mean loss by JAX, through the whole network at once."""
+
+    def loss_of(params: dict[str, dict[str, jax.Array]]) -> jax.Array:
+        logits, _ = graph.apply({"params": params, "state": variables["state"]}, pictures, train=True, rng=KEY)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return jax.grad(loss_of)(variables["params"])
+
+
+def test_gradient_scores_are_those_of_the_whole_networks_gradient() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    variables, labels = graph.init(KEY), rng.integers(0, 3, 6)
+    pictures = rng.standard_normal((6, 5, 5, 2)).astype(np.float32)
+    slopes = gradient(graph, variables, pictures, labels)
+    pairs = [(variables["params"][node][name], slope) for node, arrays in slopes.items() for name, slope in arrays.items()]
+    norms = sum(float(jnp.linalg.norm(slope.ravel())) for _, slope in pairs)
+    assert gradnorm(graph, variables, pictures, labels, KEY) == pytest.approx(norms, rel=1e-4)
+    worth = sum(float(jnp.abs(weight * slope).sum()) for weight, slope in pairs)
+    assert snip(graph, variables, pictures, labels, KEY) == pytest.approx(worth, rel=1e-4)
+
+
+def test_synflow_of_a_chain_in_closed_form() -> None:
+    """Each layer's weights carry the whole flow, and biases that start at zero none: layers times the product of the |weights|."""
+    graph = chain(Value((None, 3)), [Dense(features=5), Relu(), Dense(features=2)])
+    variables = graph.init(KEY)
+    first, second = (np.abs(np.asarray(arrays["kernel"], float)) for arrays in variables["params"].values())
+    flow = 2 * (np.ones((1, 3)) @ first @ second).sum()
+    pictures = np.zeros((4, 3), np.float32)
+    assert synflow(graph, variables, pictures, np.zeros(4, int), KEY) == pytest.approx(np.log(flow))
+
+
+def test_synflow_is_beyond_the_range_of_32_bits() -> None:
+    """Oracle: a layer of ones of width w multiplies the flow by w."""
+    graph = chain(Value((None, 64)), [Dense(features=64)] * 30)
+    ones = {node: {"kernel": np.ones((64, 64)), "bias": np.zeros(64)} for node in graph.init(KEY)["params"]}
+    found = synflow(graph, {"params": ones, "state": {}}, np.zeros((2, 64), np.float32), np.zeros(2, int), KEY)
+    assert found == pytest.approx(np.log(30) + 31 * np.log(64))
+    assert found > np.log(np.finfo(np.float32).max)
+
+
+def test_jacobian_covariance_by_brute_force() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    variables, pictures = graph.init(KEY), rng.standard_normal((5, 5, 5, 2)).astype(np.float32)
+
+    def total(pictures: jax.Array) -> jax.Array:
+        return graph.apply(variables, pictures, train=True, rng=KEY)[0].sum()
+
+    slopes = np.asarray(jax.grad(total)(jnp.asarray(pictures))).reshape(5, -1)
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(slopes))
+    wanted = -np.sum(np.log(eigenvalues + 1e-5) + 1 / (eigenvalues + 1e-5))
+    assert jacobian_covariance(graph, variables, pictures, np.zeros(5, int), KEY) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_fisher_is_a_mean_over_three_initialisations() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    pictures, labels = rng.standard_normal((6, 5, 5, 2)).astype(np.float32), rng.integers(0, 3, 6)
+    keys = [jax.random.fold_in(jax.random.key(4), index) for index in range(3)]
+    wanted = np.mean([fisher(graph, graph.init(key), pictures, labels, key) for key in keys])
+    assert proxies.score(graph, pictures, labels, kind="fisher", seed=4) == pytest.approx(float(wanted))
+
+
+def test_combined_ranks_know_no_scale_and_agree_where_all_agree() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((12, 3))
+    assert np.allclose(proxies.combined(table), proxies.combined(np.exp(5 * table) + 3))
+    order = np.argsort(proxies.combined(np.stack([table[:, 0], 100 * table[:, 0]], 1)))
+    assert order.tolist() == np.argsort(table[:, 0]).tolist()
+    assert proxies.combined([[1.0], [1.0], [0.0]]).tolist() == [0.75, 0.75, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["naswot+naswot", "naswot+nothing", ""])
+def test_combinations_that_make_no_sense_are_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="score"):
+        proxies.parts(kind)
