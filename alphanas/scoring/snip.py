@@ -15,7 +15,9 @@ def snip(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.nd
     """The sum over all weights w of |w · ∂L/∂w|, L the minibatch's mean cross-entropy."""
     found = loss_slopes(graph, variables, pictures, labels, key, weights=True)
     parts = [
-        _worth(variables["params"][node][name], slope) for node, slopes in found.of_weights.items() for name, slope in slopes.items()
+        _worth(variables["params"][node][name], slope)
+        for node, slopes in found.of_weights.items()
+        for name, slope in slopes.items()
     ]
     return float(sum(parts)) / len(pictures)
 

@@ -21,7 +21,8 @@ def synflow(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np
     with jax.enable_x64(True):
         positive = {
             collection: {
-                node: {name: np.abs(np.asarray(array, np.float64)) for name, array in arrays.items()} for node, arrays in nodes.items()
+                node: {name: np.abs(np.asarray(array, np.float64)) for name, array in arrays.items()}
+                for node, arrays in nodes.items()
             }
             for collection, nodes in variables.items()
         }
