@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from alphanas.cli import doctor, export, inspect, latency, report, resume, search, synth
+from alphanas.cli import dashboard, doctor, export, inspect, latency, report, resume, search, synth
 from alphanas.errors import BAD_USAGE, FAILED, UserError, nearest
 
 VERBS = {
     "search": search,
     "resume": resume,
     "report": report,
+    "dashboard": dashboard,
     "inspect": inspect,
     "synth": synth,
     "latency": latency,

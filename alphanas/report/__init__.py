@@ -24,3 +24,13 @@ def write_report(study: Study, path: str | Path) -> Path:
     target = Path(path)
     write_atomic(target, report_html(study).encode())
     return target
+
+
+def write_candidate(study: Study, number: int, path: str | Path) -> Path:
+    """Writes the self-contained HTML page of one candidate, whole or not at all; returns its path. UserError if there is none."""
+    from alphanas.report.page import candidate_html
+    from alphanas.study import write_atomic
+
+    target = Path(path)
+    write_atomic(target, candidate_html(study, number).encode())
+    return target

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alphanas.report import failures, lineage, models, plot
+from alphanas.report import failures, history, lineage, models, plot, tree
 from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, markup, percent, points, ratio_text, table
 
 if TYPE_CHECKING:
@@ -17,20 +17,19 @@ if TYPE_CHECKING:
 
 TIP_SCRIPT = """
 const tip = document.getElementById("tip");
-for (const dot of document.querySelectorAll("[data-tip]")) {
-  dot.addEventListener("mousemove", event => {
-    tip.textContent = dot.dataset.tip;
-    tip.style.display = "block";
-    const left = Math.min(event.pageX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
-    tip.style.left = left + "px"; tip.style.top = (event.pageY + 14) + "px";
-  });
-  dot.addEventListener("mouseleave", () => { tip.style.display = "none"; });
-}
+document.addEventListener("mousemove", event => {
+  const dot = event.target.closest ? event.target.closest("[data-tip]") : null;
+  tip.style.display = dot ? "block" : "none";
+  if (!dot) return;
+  tip.textContent = dot.dataset.tip;
+  const left = Math.min(event.pageX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
+  tip.style.left = left + "px"; tip.style.top = (event.pageY + 14) + "px";
+});
 """
 
 
-def report_html(study: Study) -> str:
-    """The whole page."""
+def report_html(study: Study, *, script: str = "") -> str:
+    """The whole page, with a script beyond that of the tips where it is to be live."""
     summary = study.summary()
     name = study.folder.resolve().name
     sections = (
@@ -38,17 +37,23 @@ def report_html(study: Study) -> str:
         section("Candidates", candidates(study)),
         section("Seed and best", models.side_by_side(study)),
         section("How the best came about", lineage.story(study)),
+        section("How the search went", history.story(study) + tree.family(study)),
         section("Finalists", finalists(study)),
         section("Baselines at equal budget", baselines(study)),
         section("Outcomes and failures", failures.overview(study, summary["counts"])),
         section("Environment and config", environment(study, summary)),
     )
+    return document(f"alphanas: {name}", "".join(sections), script=script)
+
+
+def document(title: str, body: str, *, script: str = "") -> str:
+    """A page that stands alone: no file and no network is needed to show it."""
     style = resources.files("alphanas.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>alphanas: {html.escape(name)}</title><style>{style}</style></head><body><main>{''.join(sections)}</main>"
-        f'<div id="tip"></div><script>{TIP_SCRIPT}</script></body></html>\n'
+        f"<title>{html.escape(title)}</title><style>{style}</style></head><body><main>{body}</main>"
+        f'<div id="tip"></div><script>{TIP_SCRIPT}{script}</script></body></html>\n'
     )
 
 
@@ -139,7 +144,7 @@ def candidates(study: Study) -> str:
         if one.error is None or not one.params:
             continue
         kind = plot.SEED if one.id == 0 else plot.BEST if one.id == best.id else plot.FRONT if one.id in fronts else plot.OTHER
-        dots.append(plot.Point(one.params, one.error, kind, _tip(one)))
+        dots.append(plot.Point(one.params, one.error, kind, history.tip(one), one.id))
     objectives = ", ".join(study.config.get("search", {}).get("objectives", ()))
     note = (
         "<p>Every dot is a candidate with its error on the validation part, after a short training from its parent's weights. "
@@ -153,12 +158,6 @@ def candidates(study: Study) -> str:
     )
     listing = f"<details><summary>The Pareto front as a table ({len(front)})</summary>{shown}</details>" if front else ""
     return note + picture + listing
-
-
-def _tip(one: Candidate) -> str:
-    macs = "MACs not counted" if one.macs is None else f"{one.macs:,} MACs"
-    lines = [f"candidate {one.id}", f"{one.params:,} parameters", macs, f"validation error {percent(one.error)}"]
-    return "\n".join([*lines, *([f"test accuracy {percent(one.accuracy)}"] if one.accuracy is not None else [])])
 
 
 def _parent(one: Candidate) -> str:

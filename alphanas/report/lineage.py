@@ -24,9 +24,12 @@ KNOWN = frozenset({"region", "changes", "parent", "kind", "method", "seconds", "
 
 def story(study: Study) -> str:
     """The steps from the seed to the best; nothing when the best is the seed."""
-    if not study.candidates():
-        return ""
-    line = study.best().lineage()
+    return story_of(study.best()) if study.candidates() else ""
+
+
+def story_of(one: Candidate) -> str:
+    """The steps from the seed to a candidate; nothing for the seed itself."""
+    line = one.lineage()
     if len(line) < 2:
         return ""
     count = len(line) - 1

@@ -23,7 +23,7 @@ def side_by_side(study: Study) -> str:
         return ""
     seed, best = study.seed(), study.best()
     if best.id == seed.id:
-        return figures((seed,)) + drawing(seed, "Seed", frozenset()) + opaque(graph_of(seed))
+        return figures((seed,), ("seed",)) + drawing(seed, "Seed", frozenset()) + opaque(graph_of(seed))
     graphs = graph_of(seed), graph_of(best)
     gone, new = changed(*graphs)
     note = (
@@ -32,11 +32,11 @@ def side_by_side(study: Study) -> str:
         "out of the seed, and what it put into the best.</p>"
     )
     pictures = drawing(seed, "Seed", gone) + drawing(best, f"Best (#{best.id})", new)
-    return f'{figures((seed, best))}{note}<div class="pair">{pictures}</div>{opaque(graphs[0])}'
+    return f'{figures((seed, best), ("seed", f"best #{best.id}"))}{note}<div class="pair">{pictures}</div>{opaque(graphs[0])}'
 
 
-def figures(models: tuple[Candidate, ...]) -> str:
-    """The figures of one or two models, one a row."""
+def figures(models: tuple[Candidate, ...], names: tuple[str, ...]) -> str:
+    """The figures of one or two models by their names, one a row."""
     facts = [one.summary() for one in models]
     rows: list[tuple[Any, ...]] = []
     for name, key in (("parameters", "params"), ("multiply-adds (MACs) of one input", "macs")):
@@ -51,7 +51,7 @@ def figures(models: tuple[Candidate, ...]) -> str:
     validation = [accuracy_text(over_seeds(one.accuracies(stage))) for one in models]
     rows.append((f"validation accuracy after the {stage} training", *validation, *([""] if len(facts) > 1 else [])))
     rows += latencies(models)
-    columns = ("", "seed", f"best #{models[1].id}", "change") if len(models) > 1 else ("", "seed")
+    columns = ("", *names, *(("change",) if len(models) > 1 else ()))
     return table(columns, rows, numbers=columns[1:])
 
 

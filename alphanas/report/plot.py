@@ -32,12 +32,13 @@ KINDS = (SEED, BEST, FRONT, OTHER)
 
 @dataclass(frozen=True)
 class Point:
-    """A dot: x > 0, y >= 0, its kind and the text that hovering shows."""
+    """A dot: x > 0, y >= 0, its kind, the text that hovering shows, and the candidate that it stands for."""
 
     x: float
     y: float
     kind: Kind
     tip: str
+    candidate: int | None = None
 
 
 def pareto_plot(points: Sequence[Point], *, x_name: str, y_name: str) -> str:
@@ -110,9 +111,10 @@ class _Axes:
 def _dot(axes: _Axes, point: Point) -> str:
     kind = point.kind
     x, y = axes.x(point.x), axes.y(point.y)
+    shown = "" if point.candidate is None else f' data-candidate="{point.candidate}"'
     return (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{kind.radius}" fill="{kind.color}" fill-opacity="{kind.opacity}" '
-        f'data-tip="{html.escape(point.tip)}"/>'
+        f'data-tip="{html.escape(point.tip)}"{shown}/>'
     )
 
 

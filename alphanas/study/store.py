@@ -112,6 +112,12 @@ def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any]) 
     connection.execute(insert(schema.decisions), {"kind": kind, "payload": dict(payload), "time": time.time()})
 
 
+def newest(connection: Connection) -> tuple[int, ...]:
+    """The sequence numbers of the last rows of all tables that grow; 0 where there is none."""
+    tables = (schema.candidates, schema.outcomes, schema.artifacts, schema.decisions)
+    return tuple(connection.execute(select(func.max(table.c.sequence))).scalar() or 0 for table in tables)
+
+
 OUTCOME_COLUMNS = tuple(column.name for column in schema.outcomes.c if column.name != "sequence")
 
 

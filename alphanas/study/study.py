@@ -110,6 +110,11 @@ class Study:
         """The content of summary.json."""
         return summary(self)
 
+    def version(self) -> str:
+        """A text that changes whenever something was added to the study."""
+        with self._reading() as connection:
+            return ".".join(map(str, store.newest(connection)))
+
     def status(self) -> str:
         """running, done, or the word the search ended with; interrupted if it did not come to its end."""
         entries = self.decisions("status")
