@@ -18,17 +18,18 @@ from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, Storage, blocks_of
 from alphanas.hardware.kernels import Plan, plan
-from alphanas.hardware.program import Flat, flatten
+from alphanas.hardware.program import Flat, Step, flatten
 from alphanas.hardware.schedules import Knobs, scheduled
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One run of a kernel: which task it is, the slot it computes, what it reads."""
+    """One run of a kernel: which task it is, the slot it computes, what it reads, and the step it is named for, if one reduces."""
 
     task: int
     output: int
     arguments: tuple[Argument, ...]
+    anchor: Step | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def _lowered(planned: Plan, lanes: int) -> Lowered:
         if task == len(tasks):
             tasks.append(emitted)
             same.append(task)
-        calls.append(Call(task, kernel.output, emitted.arguments))
+        calls.append(Call(task, kernel.output, emitted.arguments, kernel.anchor))
     return Lowered(flat, tuple(tasks), tuple(calls), storages, lanes)
 
 

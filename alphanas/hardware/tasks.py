@@ -29,7 +29,7 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
-    if (elsewhere := _under_right_threads(MEASURE, payload)) is not None:
+    if (elsewhere := under_right_threads(MEASURE, payload)) is not None:
         return elsewhere
     (result,) = measure_together({**payload, "backends": [payload["backend"]]})["results"]
     if "failure" in result:
@@ -42,13 +42,13 @@ def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Payload as `measure`'s, with `backends` in place of `backend`. A back end that cannot run has "failure" and "message" instead.
     """
-    elsewhere = _under_right_threads("alphanas.hardware.tasks:compare", payload)
+    elsewhere = under_right_threads("alphanas.hardware.tasks:compare", payload)
     return measure_together(payload) if elsewhere is None else elsewhere
 
 
 def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
     """`compare`, in this process whatever its threads are."""
-    model = _model(payload)
+    model = model_of(payload)
     results = _in_turns({name: (name, model) for name in payload["backends"]}, payload)
     return {"results": [results[name] for name in payload["backends"]]}
 
@@ -59,10 +59,10 @@ def side_by_side(payload: Mapping[str, Any]) -> dict[str, Any]:
     Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights. Result:
     {"results": {name: as `measure`'s}}; a model that cannot run has "failure" and "message" instead.
     """
-    elsewhere = _under_right_threads("alphanas.hardware.tasks:side_by_side", payload)
+    elsewhere = under_right_threads("alphanas.hardware.tasks:side_by_side", payload)
     if elsewhere is not None:
         return dict(elsewhere)
-    models = {name: (payload["backend"], _model({**payload, **model})) for name, model in payload["models"].items()}
+    models = {name: (payload["backend"], model_of({**payload, **model})) for name, model in payload["models"].items()}
     return {"results": _in_turns(models, payload)}
 
 
@@ -122,7 +122,7 @@ def difference(outputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return float("nan") if any(np.isnan(errors)) else max(errors)
 
 
-def _model(payload: Mapping[str, Any]) -> Any:
+def model_of(payload: Mapping[str, Any]) -> Any:
     import jax
 
     from alphanas.hardware.backends import KNOB_SECONDS, Model
@@ -150,7 +150,7 @@ def _model(payload: Mapping[str, Any]) -> Any:
     )
 
 
-def _under_right_threads(task: str, payload: Mapping[str, Any]) -> Any:
+def under_right_threads(task: str, payload: Mapping[str, Any]) -> Any:
     """The task's result from a worker of its own, if this process was started for another number of threads; else None.
 
     XLA and others read the number once, when they are loaded, so that it can only be given to a new process.

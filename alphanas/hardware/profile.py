@@ -1,0 +1,184 @@
+"""Where the time of a lowered network goes, kernel by kernel: what `latency --profile` prints.
+
+Kernels run one after the other on the network's own values, so that each finds in the caches what the one before it left there.
+Imports TVM when it runs: only worker processes call it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alphanas.hardware.program import Flat, Step
+
+if TYPE_CHECKING:
+    from alphanas.hardware.backends import Model
+    from alphanas.hardware.lowering import Lowered
+    from alphanas.hardware.machine import Machine
+
+PROFILE = "alphanas.hardware.profile:profile"
+REPEATS = 15
+PEAK_ROUNDS = 5
+PEAK_DEPTH = 64
+PEAK_TURNS = 20_000
+TILE_ROWS, TILE_VECTORS = 6, 2
+"""The product that the peak is measured on: six rows, two vectors of columns, all in the nearest cache."""
+
+
+def profile(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What each kernel of a graph takes on the tvm back end; payload as `tasks.measure`'s.
+
+    Result: {"kernels": rows as of `rows`, "sum_ms", "peak_gflops": what a product in the nearest cache reaches on all threads}.
+    Raises TaskFailure: "not_lowerable" (names the primitive).
+    """
+    from alphanas.hardware import tasks
+
+    elsewhere = tasks.under_right_threads(PROFILE, payload)
+    return dict(of_model(tasks.model_of(payload)) if elsewhere is None else elsewhere)
+
+
+def of_model(model: Model) -> dict[str, Any]:
+    """`profile` of a model in this process, whose threads TVM must have been given."""
+    from alphanas.execution import TaskFailure
+    from alphanas.hardware import lowering, schedules, tuning
+    from alphanas.hardware.machine import this_machine, use_threads
+    from alphanas.hardware.program import NotLowerable
+
+    use_threads(model.threads)
+    machine = this_machine(model.threads)
+    try:
+        lowered = lowering.lower(model.function, *model.inputs, lanes=machine.lanes)
+    except NotLowerable as error:
+        raise TaskFailure("not_lowerable", str(error)) from error
+    tuned = tuning.tune(lowered, machine, limit_s=model.knob_seconds, records=model.records)
+    functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, tuned.knobs, strict=True)]
+    peak = peak_flops(machine)
+    kernels = rows(lowered, machine, functions, model.inputs, peak)
+    return {"kernels": kernels, "sum_ms": sum(row["ms"] for row in kernels), "peak_gflops": peak / 1e9}
+
+
+def rows(
+    lowered: Lowered, machine: Machine, functions: Sequence[Any], inputs: Sequence[np.ndarray], peak: float
+) -> list[dict[str, Any]]:
+    """One mapping a call, in order: kernel, ms (median), MACs, gflops (2 a MAC), share of the peak; None where it has no MACs."""
+    times = _times(_calls(lowered, machine, functions, inputs))
+    found = []
+    for number, (call, seconds) in enumerate(zip(lowered.calls, times, strict=True)):
+        macs = _macs(lowered.flat, call.anchor)
+        rate = 2 * macs / seconds if macs else None
+        found.append(
+            {
+                "number": number,
+                "task": call.task,
+                "kernel": _named(lowered, call.output, call.anchor),
+                "ms": 1e3 * seconds,
+                "macs": macs,
+                "gflops": rate and rate / 1e9,
+                "share_of_peak": rate and rate / peak,
+            }
+        )
+    return found
+
+
+def _calls(
+    lowered: Lowered, machine: Machine, functions: Sequence[Any], inputs: Sequence[np.ndarray]
+) -> list[Callable[[], object]]:
+    """The network's calls in order, each with its memory in place."""
+    import functools
+
+    import tvm
+
+    from alphanas.hardware.lowering import packed
+
+    symbols = {f"kernel{n}": function.with_attr("global_symbol", f"kernel{n}") for n, function in enumerate(functions)}
+    compiled = tvm.compile(tvm.IRModule(symbols), target=machine.target).jit()
+    values: dict[Any, Any] = dict(zip(lowered.flat.inputs, map(tvm.runtime.tensor, inputs), strict=True))
+    calls: list[Callable[[], object]] = []
+    for call in lowered.calls:
+        for argument in call.arguments:
+            if argument.slot not in values and argument not in values:
+                constant = lowered.flat.constants[argument.slot]
+                values[argument] = tvm.runtime.tensor(packed(constant, argument, lowered.lanes))
+        arguments = [values[a.slot] if a.slot in values else values[a] for a in call.arguments]
+        storage = lowered.storages[call.output]
+        values[call.output] = tvm.runtime.empty(storage.filled, storage.dtype, tvm.cpu())
+        calls.append(functools.partial(compiled[f"kernel{call.task}"], *arguments, values[call.output]))
+    return calls
+
+
+def _times(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """Median seconds of each call over repeats of all of them in order."""
+    samples = []
+    for _ in range(REPEATS + 2):
+        stamps = [time.perf_counter()]
+        for call in calls:
+            call()
+            stamps.append(time.perf_counter())
+        samples.append(np.diff(stamps))
+    return [float(seconds) for seconds in np.median(samples[2:], axis=0)]
+
+
+def _macs(flat: Flat, anchor: Step | None) -> int:
+    """Multiply-adds of a step, filling not counted."""
+    if anchor is None or anchor.primitive not in ("convolve", "contract"):
+        return 0
+    weight = flat.types[anchor.inputs[1]].shape
+    depth = math.prod(weight[:-1]) if anchor.primitive == "convolve" else weight[-2]
+    return flat.types[anchor.output].size * depth
+
+
+def _named(lowered: Lowered, output: int, anchor: Step | None) -> str:
+    """What a kernel computes, with its sizes: the step that reduces, or its kind."""
+    types = lowered.flat.types
+
+    def size(slot: int) -> str:
+        return "×".join(str(length) for length in types[slot].shape) or "1"
+
+    if anchor is None:
+        return f"element-wise {size(output)}"
+    first = f"{size(anchor.inputs[0])} → {size(anchor.output)}"
+    if anchor.primitive == "contract":
+        return f"product {first}"
+    if anchor.primitive != "convolve":
+        return f"{anchor.params['kind']} {first}"
+    window = "×".join(str(length) for length in types[anchor.inputs[1]].shape[:-2])
+    groups, strides = anchor.params["groups"], anchor.params["strides"]
+    extra = f", {groups} groups" if groups > 1 else ""
+    return f"convolution {window}, stride {max(strides)}{extra} {first}"
+
+
+def peak_flops(machine: Machine) -> float:
+    """Operations a second (two a multiply-add) that a product reaches on all threads when all it reads is in the nearest cache."""
+    import tvm
+    from tvm import s_tir, te
+
+    lanes, threads = machine.lanes, machine.threads
+    left = te.placeholder((threads, TILE_ROWS, PEAK_DEPTH), "float32", "left")
+    right = te.placeholder((threads, PEAK_DEPTH, TILE_VECTORS, lanes), "float32", "right")
+    turn, depth = te.reduce_axis((0, PEAK_TURNS), "turn"), te.reduce_axis((0, PEAK_DEPTH), "depth")
+    shape = (threads, TILE_ROWS, TILE_VECTORS, lanes)
+    product = te.compute(
+        shape, lambda t, i, v, lane: te.sum(left[t, i, depth] * right[t, depth, v, lane], axis=[turn, depth]), "product"
+    )
+    schedule = s_tir.Schedule(te.create_prim_func([left, right, product]))
+    block = schedule.get_sblock("product")
+    write = schedule.cache_write(block, 0, "local")
+    thread, *tile, turns, depths = schedule.get_loops(block)
+    schedule.reverse_compute_at(write, thread)
+    schedule.reorder(turns, depths, *tile)
+    schedule.parallel(thread)
+    schedule.vectorize(tile[-1])
+    for loop in tile[:-1]:
+        schedule.unroll(loop)
+    schedule.decompose_reduction(block, turns)
+    schedule.vectorize(schedule.get_loops(write)[-1])
+    function = schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr("global_symbol", "peak")
+    compiled = tvm.compile(tvm.IRModule({"peak": function}), target=machine.target).jit()
+    shapes = ((threads, TILE_ROWS, PEAK_DEPTH), (threads, PEAK_DEPTH, TILE_VECTORS, lanes), shape)
+    arrays = [tvm.runtime.tensor(np.ones(item, np.float32)) for item in shapes]
+    timer = compiled.time_evaluator("peak", tvm.cpu(), number=1, repeat=PEAK_ROUNDS)
+    return 2.0 * math.prod(shape) * PEAK_TURNS * PEAK_DEPTH / float(min(timer(*arrays).results))
