@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from pathlib import Path
 
+from alphanas.cli.common import add_json
 from alphanas.errors import UserError
 
 HELP = """show the report as a live page
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="run folder of a search")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others can see the study on any but the default")
     parser.add_argument("--port", type=_port, default=8321, metavar="N", help="port to listen on; 0: any free one (default: 8321)")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas.report.dashboard import server
 
     with server(Path(arguments.folder), host=arguments.host, port=arguments.port) as serving:
-        print(f"http://{arguments.host}:{serving.server_port}/", flush=True)
+        address = f"http://{arguments.host}:{serving.server_port}/"
+        print(json.dumps({"address": address}) if arguments.json else address, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             serving.serve_forever()
     return 0
