@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alphanas.cli.common import add_json, add_model, duration, natural, positive, print_json, print_table, words
+from alphanas.cli.common import add_json, add_model, duration, natural, positive, print_json, words
 from alphanas.errors import FAILED, UserError, nearest
 
 if TYPE_CHECKING:
-    from synth import Graph
-    from synth.graph import Variables
+    from alphanas.execution import Note
+    from alphanas.models.lifting import Lifted
 
 BACKENDS = ("tvm", "xla", "onnxruntime")
+REPORT_S = 60.0
 
 HELP = """measure how long one call takes on this machine, by back end
 
-The back ends take turns in one worker process with a time limit, so that they meet the same conditions. The batch is the
-first number of --input. Every latency says how it was scheduled, and whether the schedule was chosen by timing (tuned)."""
+The back ends take turns in one worker process with a limit of time and of memory, so that they meet the same conditions;
+no other measurement of alphanas runs on the machine meanwhile. The batch is the first number of --input. Every latency says how it was
+scheduled, and whether the schedule was chosen by timing (tuned). One is called faster than another only if the 95% interval of
+their ratio excludes 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
         "--backends", type=words, default=("tvm", "xla"), metavar="NAMES", help=f"of {','.join(BACKENDS)} (default: tvm,xla)"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="MODEL",
+        help="another model that takes its turns on every back end: ratios are to it (default: to the first back end)",
+    )
+    parser.add_argument(
+        "--report-level",
+        nargs="?",
+        type=duration,
+        const=REPORT_S,
+        metavar="TIME",
+        help="time every run by itself, for at least 1,024 runs and this time for each back end, and tell the 50th, 90th and 99th "
+        "percentile (default: 60s; less than that, or fewer runs, is labelled so)",
     )
     parser.add_argument(
         "--trials",
@@ -51,7 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="repeats that median and spread are taken over (default: %(default)s)",
     )
     parser.add_argument(
-        "--time-limit", type=duration, default=120.0, metavar="TIME", help="for each back end, such as 90s (default: 120s)"
+        "--time-limit",
+        type=duration,
+        default=120.0,
+        metavar="TIME",
+        help="for each back end, such as 90s; the time of --report-level comes on top (default: 120s)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=positive,
+        metavar="MIB",
+        help="what the worker may hold before it is ended (default: four fifths of the machine's memory)",
     )
     add_json(parser)
 
@@ -63,72 +92,84 @@ def run(arguments: argparse.Namespace) -> int:
         name = unknown[0] if unknown else ""
         raise UserError(f"--backends {','.join(arguments.backends)}", saw=f"no back end {name!r}", remedy=nearest(name, BACKENDS))
 
+    from alphanas.cli.latency_table import print_latencies
     from alphanas.cli.model import load_model
     from synth.analysis import macs
 
     lifted = load_model(arguments)
-    graph = lifted.graph
-    measurements = _measure(graph, lifted.variables, arguments)
-    failed = [one for one in measurements if "failure" in one]
+    other = load_model(argparse.Namespace(**{**vars(arguments), "model": arguments.against})) if arguments.against else None
+    found = _measure(lifted, other, arguments)
+    failed = any("failure" in one for one in (*found["results"], *found["against"]))
     if arguments.json:
-        head = {"model": arguments.model, "input": list(arguments.input), "params": graph.params, "macs": macs(graph)}
-        print_json({**head, "measurements": measurements})
-        return FAILED if failed else 0
-    columns = ("back end", "median", "schedule", "trials", "threads", "batch", "dtype", "largest error")
-    print_table(columns, [_row(one) for one in measurements], right=("median",))
-    for one in failed:
-        print(f"{one['backend']}: {one['failure']}: {(one['message'].strip().splitlines() or ['no message'])[0]}")
+        head = {"model": arguments.model, "input": list(arguments.input), "params": lifted.graph.params, "macs": macs(lifted.graph)}
+        against = {"model": arguments.against, "measurements": found["against"]} if other else None
+        print_json({**head, "measurements": found["results"], "against": against, "conditions": found["conditions"]})
+    else:
+        print_latencies(found, arguments.model, arguments.against)
     return FAILED if failed else 0
 
 
-def _measure(graph: Graph, variables: Variables | None, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
     from alphanas.execution import Completed, LocalPool
-    from alphanas.models import weights
+    from alphanas.execution.limits import memory_share
 
-    with tempfile.TemporaryDirectory() as folder, LocalPool(workers=1, threads=arguments.threads) as pool:
-        path = None if variables is None else Path(folder) / "weights.safetensors"
-        if variables is not None and path is not None:
-            weights.save(variables, path)
+    memory = arguments.memory_limit * 2**20 if arguments.memory_limit else memory_share()
+    report_s = arguments.report_level
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalPool(workers=1, threads=arguments.threads, memory_limit=memory, on_note=_show) as pool,
+    ):
         payload = {
-            "graph": graph.to_json(),
-            "weights": path and str(path),
+            **_sent(lifted, Path(folder), "model", arguments),
+            "against": None if other is None else _sent(other, Path(folder), "against", arguments),
             "batch": arguments.input[0],
             "trials": arguments.trials,
             "threads": arguments.threads,
             "repeats": arguments.repeats,
+            "report_s": report_s,
             "check": True,
         }
-        if "onnxruntime" in arguments.backends:
-            payload |= _in_onnx(graph, variables, Path(folder) / "model.onnx")
 
-        def compare(backends: tuple[str, ...]) -> list[dict[str, Any]]:
-            limit = arguments.time_limit * len(backends)
+        def compare(backends: tuple[str, ...]) -> Mapping[str, Any]:
+            from alphanas.hardware.conditions import conditions
+
+            models = 1 if other is None else 2
+            limit = len(backends) * models * (arguments.time_limit + 3.5 * (report_s or 0.0))
             result = pool.submit("alphanas.hardware.tasks:compare", {**payload, "backends": list(backends)}, limit_s=limit).result()
             if isinstance(result, Completed):
-                return list(result.value["results"])
-            if len(backends) > 1:
-                return [one for backend in backends for one in compare((backend,))]
-            return [{"backend": backends[0], "failure": result.cause, "message": result.message}]
+                return dict(result.value)
+            if len(backends) == 1:
+                failure = {"backend": backends[0], "failure": result.cause, "message": result.message}
+                return {"results": [failure], "against": [], "conditions": conditions(arguments.threads)}
+            parts = [compare((backend,)) for backend in backends]
+            both = {key: [one for part in parts for one in part[key]] for key in ("results", "against")}
+            return {**both, "conditions": parts[0]["conditions"]}
 
         return compare(arguments.backends)
 
 
-def _in_onnx(graph: Graph, variables: Variables | None, path: Path) -> dict[str, str]:
+def _show(note: Note) -> None:
+    if note.text:
+        print(note.text, file=sys.stderr, flush=True)
+
+
+def _sent(lifted: Lifted, folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A model as the worker gets it, its files in a folder."""
+    from alphanas.models import weights
+
+    path = None if lifted.variables is None else folder / f"{name}.safetensors"
+    if lifted.variables is not None and path is not None:
+        weights.save(lifted.variables, path)
+    sent = {"graph": lifted.graph.to_json(), "weights": path and str(path)}
+    return sent | _in_onnx(lifted, folder / f"{name}.onnx") if "onnxruntime" in arguments.backends else sent
+
+
+def _in_onnx(lifted: Lifted, path: Path) -> dict[str, str]:
     import jax
 
     from alphanas.export.onnx.export import for_measuring
 
     # The weights that a worker would give to a model that has none.
-    return for_measuring(graph, graph.init(jax.random.key(0)) if variables is None else variables, path)
-
-
-def _row(one: dict[str, Any]) -> tuple[Any, ...]:
-    from alphanas.report.markup import latency_text
-
-    if "failure" in one:
-        return (one["backend"], None, *[""] * 6)
-    tuned = "tuned" if one.get("tuned") else "untuned"
-    error = None if one.get("max_error") is None else f"{one['max_error']:.1e}"
-    conditions = [one.get(name) for name in ("trials", "threads", "batch", "dtype")]
-    return (one["backend"], latency_text(one, digits=4), f"{one.get('schedule')}, {tuned}", *conditions, error)
+    variables = lifted.graph.init(jax.random.key(0)) if lifted.variables is None else lifted.variables
+    return for_measuring(lifted.graph, variables, path)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from alphanas.execution import frames, warden
+from alphanas.execution.notes import Note
 from alphanas.execution.process import WorkerProcess
 from alphanas.execution.results import Failed, Result
 from alphanas.execution.threads import thread_environment
@@ -70,9 +71,11 @@ class LocalPool:
         env: Mapping[str, str] | None = None,
         memory_limit: int | None = None,
         recycle_bytes: int = RECYCLE_BYTES,
+        on_note: Callable[[Note], None] | None = None,
     ) -> None:
-        """`memory_limit`: bytes that a worker may hold before its task is ended (looked at every 0.2 s, so that a fast eater may
-        overshoot; not an address-space limit, which XLA cannot live with). A worker above `recycle_bytes` after a task is replaced.
+        """`memory_limit`: bytes that a worker, with what it started, may hold before its task is ended (looked at every 0.2 s, so that
+        a fast eater may overshoot; not an address-space limit, which XLA cannot live with). A worker above `recycle_bytes` after a
+        task is replaced. `on_note` is called, from a thread of the pool, with what tasks say; see `notes`.
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, saw {workers}")
@@ -80,6 +83,7 @@ class LocalPool:
         self._env = {**thread_environment(threads), **(env or {})}
         self._memory_limit = memory_limit
         self._recycle_bytes = recycle_bytes
+        self._on_note = on_note or _unheard
         self._changed = threading.Condition()
         self._queue: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closed = False
@@ -174,6 +178,7 @@ class LocalPool:
                 limit_s=handle.limit_s,
                 memory_limit=self._memory_limit,
                 cancelled=partial(self._unwanted, handle),
+                on_note=self._on_note,
             )
         except OSError as error:
             self._retire(process)
@@ -203,6 +208,10 @@ class LocalPool:
             assert self._warden.stdin is not None
             self._warden.stdin.write(f"{line}\n".encode())
             self._warden.stdin.flush()
+
+
+def _unheard(note: Note) -> None:
+    """Nobody listens."""
 
 
 def _cancelled() -> Failed:

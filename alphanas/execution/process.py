@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alphanas.execution import frames
+from alphanas.execution.notes import Note
 from alphanas.execution.results import Completed, Failed, Result
 
 TAIL_BYTES = 16_384
@@ -22,6 +23,26 @@ FAREWELL_S = 1.0
 # Whether the system tells that a child has ended without reaping it; macOS does not, to Python before 3.13.
 CAN_LOOK = sys.platform != "darwin"
 BOOT = "import sys; from alphanas.execution.worker import main; main(*map(int, sys.argv[1:]))"
+
+
+class _Clock:
+    """How long a task has run; what it waits for others does not count."""
+
+    def __init__(self, started: float) -> None:
+        self._started, self._waited = started, 0.0
+        self._stopped: float | None = None
+
+    def set(self, runs: bool | None, now: float) -> None:
+        """Stops it, or lets it run; None leaves it."""
+        if runs is False and self._stopped is None:
+            self._stopped = now
+        elif runs and self._stopped is not None:
+            self._waited += now - self._stopped
+            self._stopped = None
+
+    def ran(self, now: float) -> float:
+        """Seconds of the task's own."""
+        return (now if self._stopped is None else self._stopped) - self._started - self._waited
 
 
 class WorkerProcess:
@@ -60,16 +81,25 @@ class WorkerProcess:
         self._selector.register(self._replies, selectors.EVENT_READ)
         self._selector.register(self._log, selectors.EVENT_READ)
 
-    def run(self, request: bytes, *, limit_s: float | None, memory_limit: int | None, cancelled: Callable[[], bool]) -> Result:
+    def run(
+        self,
+        request: bytes,
+        *,
+        limit_s: float | None,
+        memory_limit: int | None,
+        cancelled: Callable[[], bool],
+        on_note: Callable[[Note], None],
+    ) -> Result:
         """The result of one task; after a crash, at the limit of time or memory, and when it is cancelled, the worker is dead."""
         started = time.monotonic()
+        self._clock = _Clock(started)
         self._drain_log()
         self._tail.clear()
         self.begun = False
         unsent = memoryview(request)
         self._selector.register(self._requests, selectors.EVENT_WRITE)
         while True:
-            waited = time.monotonic() - started
+            waited = self._clock.ran(time.monotonic())
             broken = self._broken_limit(waited, limit_s, memory_limit) if not cancelled() else ("cancelled", "cancelled")
             if broken is not None:
                 return self._ended(*broken, started)
@@ -84,10 +114,14 @@ class WorkerProcess:
             if not ready and self._exited():  # and what it left running holds its pipes open
                 return self._crashed(started)
             while (reply := frames.decode(self._buffer)) is not None:
-                if "begun" not in reply:
+                if "note" in reply:
+                    self._clock.set(reply["clock"], time.monotonic())
+                    on_note(Note(reply["note"], reply["clock"]))
+                elif "begun" in reply:
+                    self.begun = True
+                else:
                     self._drain_log()
                     return _result(reply, self._log_tail())
-                self.begun = True
 
     def _broken_limit(self, waited: float, limit_s: float | None, memory_limit: int | None) -> tuple[str, str] | None:
         """(cause, message) of the limit that the task has reached."""
@@ -115,11 +149,8 @@ class WorkerProcess:
         return bool(block)
 
     def resident(self) -> int:
-        """Bytes of memory that the process holds now; 0 where the system does not tell."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError, ValueError):
-            return 0
+        """Bytes of memory that the process and all that it started hold now; 0 where the system does not tell."""
+        return sum(map(_resident, _family(self.pid)))
 
     def alive(self) -> bool:
         """Whether it can take a task."""
@@ -189,6 +220,23 @@ class WorkerProcess:
 
     def _log_tail(self) -> str:
         return self._tail.decode(errors="replace").strip()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and everything below it, as far as the system tells."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{one}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _result(reply: dict[str, Any], tail: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -9,9 +10,10 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
-from alphanas.execution import frames
+from alphanas.execution import frames, notes
 
 PR_SET_PDEATHSIG = 1
 BEGUN = frames.encode({"begun": True})
@@ -20,8 +22,10 @@ BEGUN = frames.encode({"begun": True})
 def main(requests: int, replies: int, parent: int) -> None:
     """Runs tasks from one pipe and answers on another."""
     _die_with(parent)
+    _as_nice_as(parent)
     for descriptor in (requests, replies):
         os.set_inheritable(descriptor, False)
+    notes.connect(replies)
     while (request := frames.read(requests)) is not None:
         frames.write(replies, BEGUN)
         frames.write(replies, _answer(request["task"], request["payload"]))
@@ -33,6 +37,13 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _as_nice_as(parent: int) -> None:
+    """Keeps the niceness of the session that the command was started in: to Linux's autogroups a session of its own is a new group."""
+    with contextlib.suppress(OSError, ValueError):
+        theirs = Path(f"/proc/{parent}/autogroup").read_text().rpartition("nice")[2]
+        Path("/proc/self/autogroup").write_text(theirs.strip())
 
 
 def _answer(task: str, payload: Any) -> bytes:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from alphanas.execution import Failed, LocalPool, TaskFailure, thread_environment
+from alphanas.execution import Failed, LocalPool, TaskFailure, notes, thread_environment
+from alphanas.execution.turns import turn
 from alphanas.hardware import timing
 
 TOLERANCE = 1e-4
@@ -24,7 +25,7 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
-    repeat_ms, onnx (path of the model in ONNX, which onnxruntime runs) or onnx_problem (why there is none). Latencies are of one
+    repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime runs) or onnx_problem (why there is none). Latencies are of one
     call from Python with inputs in place, result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
@@ -38,9 +39,11 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Latencies of a graph on several back ends, in turns in one process: {"results": [one mapping a back end]}.
+    """Latencies of a graph on several back ends, in turns in one process.
 
-    Payload as `measure`'s, with `backends` in place of `backend`. A back end that cannot run has "failure" and "message" instead.
+    Payload as `measure`'s, with `backends` in place of `backend`; optional: against (another model, {graph, weights, onnx}, that takes
+    its turns on every back end). Result: `results`, one mapping a back end, with `ratio_to` the other model or else the first
+    back end; `against`, the other model's; `conditions`. A back end that cannot run has "failure" and "message" instead.
     """
     elsewhere = under_right_threads("alphanas.hardware.tasks:compare", payload)
     return measure_together(payload) if elsewhere is None else elsewhere
@@ -48,26 +51,48 @@ def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
     """`compare`, in this process whatever its threads are."""
-    model = model_of(payload)
-    results = _in_turns({name: (name, model) for name in payload["backends"]}, payload)
-    return {"results": [results[name] for name in payload["backends"]]}
+    from alphanas.hardware.conditions import conditions
+
+    found, backends, model = conditions(payload["threads"]), list(payload["backends"]), model_of(payload)
+    if payload.get("against") is None:
+        results = _in_turns(
+            {name: (name, model) for name in backends}, payload, references=dict.fromkeys(backends[1:], backends[0])
+        )
+        return {"results": [results[name] for name in backends], "against": [], "conditions": found}
+    other = model_of({**payload, **payload["against"]})
+    others = {name: f"{name}, the other" for name in backends}
+    contenders = {name: (name, model) for name in backends} | {others[name]: (name, other) for name in backends}
+    results = _in_turns(contenders, payload, references=others)
+    return {
+        "results": [results[name] for name in backends],
+        "against": [results[others[name]] for name in backends],
+        "conditions": found,
+    }
 
 
 def side_by_side(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Latencies of several graphs on one back end, in turns in one process, so that their ratios mean something.
 
-    Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights. Result:
-    {"results": {name: as `measure`'s}}; a model that cannot run has "failure" and "message" instead.
+    Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights; optional: reference
+    (a name in it, that the others' `ratio_to` is taken to). Result: {"results": {name: as `measure`'s}}; a model that cannot run has
+    "failure" and "message" instead.
     """
     elsewhere = under_right_threads("alphanas.hardware.tasks:side_by_side", payload)
     if elsewhere is not None:
         return dict(elsewhere)
     models = {name: (payload["backend"], model_of({**payload, **model})) for name, model in payload["models"].items()}
-    return {"results": _in_turns(models, payload)}
+    reference = payload.get("reference")
+    references = {name: reference for name in models if name != reference} if reference in models else {}
+    return {"results": _in_turns(models, payload, references=references)}
 
 
-def _in_turns(contenders: Mapping[str, tuple[str, Any]], payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was measured of each (back end, model), by name: built and checked one after the other, timed in turns."""
+def _in_turns(
+    contenders: Mapping[str, tuple[str, Any]], payload: Mapping[str, Any], *, references: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What was measured of each (back end, model), by name: built and checked one after the other, timed in turns.
+
+    `references` names for some of them another one that its `ratio_to` is taken to.
+    """
     from alphanas.hardware import backends
 
     results: dict[str, dict[str, Any]] = {}
@@ -86,21 +111,47 @@ def _in_turns(contenders: Mapping[str, tuple[str, Any]], payload: Mapping[str, A
         built = time.perf_counter() - begin
         results[name] = {"backend": backend, **prepared.facts, "max_error": error, "build_seconds": built}
         results[name] |= {"threads": model.threads, "batch": payload["batch"], "dtype": str(model.inputs[0].dtype)}
-    repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
     several = len({backend for backend, _ in contenders.values()}) > 1
-    latencies = timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s, rest=several)
+    latencies = _timed(runs, payload, rest=several)
     for name, latency in latencies.items():
-        results[name] |= {
-            "median_ms": 1e3 * latency.median,
-            "spread_ms": 1e3 * latency.spread,
-            "steady": latency.steady,
-            "repeats": len(latency.samples),
-            "number": latency.number,
-            "attempts": latency.attempts,
-        }
+        results[name] |= _figures(latency)
         if payload.get("samples"):
             results[name]["samples_ms"] = [1e3 * sample for sample in latency.samples]
+        if (other := references.get(name)) in latencies:
+            found = timing.ratio(latency, latencies[other])
+            interval = [found.low, found.high]
+            results[name]["ratio_to"] = {"name": other, "ratio": found.value, "interval": interval, "verdict": found.verdict}
     return results
+
+
+def _timed(runs: Mapping[str, Any], payload: Mapping[str, Any], *, rest: bool) -> dict[str, timing.Latency]:
+    """All in turns, while no other process measures: at the search's level, or with `report_s` seconds of each at a report's."""
+    if not runs:
+        return {}
+    with turn("cpu", f"latency of {', '.join(runs)}"):
+        if payload.get("report_s"):
+            return timing.at_length(runs, seconds=payload["report_s"], rest=rest)
+        repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
+        return timing.interleaved(runs, repeats=max(2, payload.get("repeats") or timing.REPEATS), repeat_s=repeat_s, rest=rest)
+
+
+def _figures(latency: timing.Latency) -> dict[str, Any]:
+    """A latency as JSON, in milliseconds; percentiles are null where runs were not timed by themselves."""
+    percentiles = {f"p{percent}_ms": latency.percentile(percent) for percent in (50, 90, 99)}
+    return {
+        "median_ms": 1e3 * latency.median,
+        "spread_ms": 1e3 * latency.spread,
+        "quartiles_ms": [1e3 * quartile for quartile in latency.quartiles],
+        **{name: None if value is None else 1e3 * value for name, value in percentiles.items()},
+        "level": "report" if len(latency.runs) else "search",
+        "shortfall": latency.shortfall,
+        "steady": latency.steady,
+        "repeats": len(latency.samples),
+        "number": latency.number,
+        "runs": len(latency.runs) or len(latency.samples) * latency.number,
+        "attempts": latency.attempts,
+        "cores_busy": latency.cores,
+    }
 
 
 def facts(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +209,7 @@ def under_right_threads(task: str, payload: Mapping[str, Any]) -> Any:
     wanted = thread_environment(payload["threads"])
     if all(os.environ.get(name) == value for name, value in wanted.items()):
         return None
-    with LocalPool(1, threads=payload["threads"]) as pool:
+    with LocalPool(1, threads=payload["threads"], on_note=notes.pass_on) as pool:
         result = pool.submit(task, dict(payload)).result()
     if isinstance(result, Failed):
         raise TaskFailure(result.cause, "\n".join(part for part in (result.message, result.log_tail) if part))

@@ -114,3 +114,24 @@ def fork_and_die(payload: Any) -> None:
 
 def stop(payload: Any) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hold(payload: dict[str, Any]) -> list[float]:
+    """Takes a turn, says in a file that it holds it, and tells from when to when it did."""
+    from alphanas.execution.turns import turn
+
+    with turn("cpu", "a test"):
+        begin = time.monotonic()
+        Path(payload["note"]).write_text(str(os.getpid()))
+        time.sleep(payload["seconds"])
+        return [begin, time.monotonic()]
+
+
+def niceness(payload: Any) -> str:
+    return Path("/proc/self/autogroup").read_text().split()[-1]
+
+
+def family_eats(payload: int) -> None:
+    """A process below it eats the memory."""
+    code = f"import time; held = b'\\1' * ({payload} << 20); time.sleep(60)"
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)

@@ -202,6 +202,22 @@ def test_who_eats_too_much_is_ended(on_path: None) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is watched through /proc")
+def test_what_a_task_starts_eats_from_its_memory(on_path: None) -> None:
+    with LocalPool(1, memory_limit=120 << 20) as pool:
+        result = submit(pool, "family_eats", 300).result(timeout=30)
+        assert isinstance(result, Failed)
+        assert result.cause == "out_of_memory"
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the system groups no sessions")
+def test_a_worker_is_as_nice_as_the_session_of_its_parent(pool: LocalPool) -> None:
+    group = int(Path("/proc/self/autogroup").read_text().split()[-1])
+    result = submit(pool, "niceness").result()
+    assert isinstance(result, Completed)
+    assert int(result.value) == group
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched through /proc")
 def test_a_grown_worker_is_replaced(on_path: None) -> None:
     with LocalPool(1, recycle_bytes=0) as small, LocalPool(1) as large:
         replaced = [submit(small, "pid").result() for _ in range(2)]

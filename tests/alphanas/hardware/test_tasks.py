@@ -77,6 +77,37 @@ def test_models_side_by_side_are_timed_in_one_run_and_fail_alone(pool: LocalPool
     assert all(one["median_ms"] > 0 and one["repeats"] == 10 for one in found.values())
 
 
+def test_the_ratio_to_the_reference_comes_with_its_interval(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, knob_seconds=0, backends=["xla", "tvm"])
+    first = pool.submit("alphanas.hardware.tasks:compare", sent, limit_s=90).result()
+    other = {"graph": sent["graph"], "weights": sent["weights"]}
+    second = pool.submit("alphanas.hardware.tasks:compare", {**sent, "against": other}, limit_s=90).result()
+    assert isinstance(first, Completed) and isinstance(second, Completed), (first, second)
+    assert "ratio_to" not in first.value["results"][0] and first.value["results"][1]["ratio_to"]["name"] == "xla"
+    assert first.value["conditions"]["threads"] == 1
+    for one, beside in zip(second.value["results"], second.value["against"], strict=True):
+        low, high = one["ratio_to"]["interval"]
+        assert low <= one["ratio_to"]["ratio"] <= high
+        assert one["ratio_to"]["ratio"] == pytest.approx(beside["median_ms"] / one["median_ms"])
+
+
+def test_no_back_end_takes_more_processors_than_threads(pool: LocalPool, tmp_path: Path) -> None:
+    """Processor time over wall time: load can only lower it."""
+    sent = payload(tmp_path, knob_seconds=0, backends=["xla", "tvm"], batch=64, repeat_ms=10.0)
+    result = pool.submit("alphanas.hardware.tasks:compare", sent, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    assert all(0 < one["cores_busy"] < 1.3 for one in result.value["results"])
+
+
+def test_a_report_times_every_run(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, knob_seconds=0, backend="xla", report_s=0.05)
+    result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    found = result.value
+    assert found["level"] == "report" and found["runs"] >= 64 and "wanted 1,024" in found["shortfall"]
+    assert found["p50_ms"] == found["median_ms"] <= found["p90_ms"] <= found["p99_ms"]
+
+
 def test_other_threads_than_the_workers_get_a_process_of_their_own(pool: LocalPool, tmp_path: Path) -> None:
     sent = payload(tmp_path, threads=2, backends=["xla", "tvm", "onnxruntime"], knob_seconds=0)
     result = pool.submit("alphanas.hardware.tasks:compare", sent, limit_s=90).result()
