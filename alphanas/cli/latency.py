@@ -23,9 +23,9 @@ REPORT_S = 60.0
 HELP = """measure how long one call takes on this machine, by back end
 
 The back ends take turns in one worker process with a limit of time and of memory, so that they meet the same conditions;
-no other measurement of alphanas runs on the machine meanwhile. The batch is the first number of --input. Every latency says how it was
-scheduled, and whether the schedule was chosen by timing (tuned). One is called faster than another only if the 95% interval of
-their ratio excludes 1."""
+no other measurement of alphanas runs on the machine meanwhile. The batch is the first number of --input. Every latency says how
+it was scheduled, and whether the schedule was chosen by timing (tuned). One is called faster than another only if the 95%
+interval of their ratio excludes 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

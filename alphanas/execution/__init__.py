@@ -16,8 +16,8 @@ Causes of `Failed`: "crashed" (signal, exit), "timeout" (wall limit), "out_of_me
 RESOURCE_EXHAUSTED), "error" (a Python exception), "bad_input" (a `UserError`), "cancelled", or what a task says by raising
 `TaskFailure(cause, message)`. `log_tail` is the end of what the worker printed, native code included, and the traceback.
 
-A task may say something while it runs (`notes.say`, heard by the pool's `on_note`), and takes turns with all other processes where it
-times something (`turns.turn`): what it waits there is not counted against its limit.
+A task may say something while it runs (`notes.say`, heard by the pool's `on_note`), and takes turns with all other processes
+where it times something (`turns.turn`): what it waits there is not counted against its limit.
 
 Tasks are begun in the order they were submitted. A worker that was lost is replaced; a task that it had not begun is given to the
 next. Workers, and whatever they started, end when the pool is closed and when their parent dies, even by SIGKILL.

@@ -73,9 +73,9 @@ class LocalPool:
         recycle_bytes: int = RECYCLE_BYTES,
         on_note: Callable[[Note], None] | None = None,
     ) -> None:
-        """`memory_limit`: bytes that a worker, with what it started, may hold before its task is ended (looked at every 0.2 s, so that
-        a fast eater may overshoot; not an address-space limit, which XLA cannot live with). A worker above `recycle_bytes` after a
-        task is replaced. `on_note` is called, from a thread of the pool, with what tasks say; see `notes`.
+        """`memory_limit`: bytes that a worker, with what it started, may hold before its task is ended (looked at every 0.2 s, so
+        that a fast eater may overshoot; not an address-space limit, which XLA cannot live with). A worker above `recycle_bytes`
+        after a task is replaced. `on_note` is called, from a thread of the pool, with what tasks say; see `notes`.
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, saw {workers}")

@@ -40,7 +40,7 @@ def _die_with(parent: int) -> None:
 
 
 def _as_nice_as(parent: int) -> None:
-    """Keeps the niceness of the session that the command was started in: to Linux's autogroups a session of its own is a new group."""
+    """Keeps the niceness of the session that the command was started in: on Linux a new session may be a scheduling group."""
     with contextlib.suppress(OSError, ValueError):
         theirs = Path(f"/proc/{parent}/autogroup").read_text().rpartition("nice")[2]
         Path("/proc/self/autogroup").write_text(theirs.strip())

@@ -25,8 +25,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
-    repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime runs) or onnx_problem (why there is none). Latencies are of one
-    call from Python with inputs in place, result awaited.
+    repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime
+    runs) or onnx_problem (why there is none). Latencies are of one call from Python with inputs in place, result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
@@ -41,8 +41,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
 def compare(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Latencies of a graph on several back ends, in turns in one process.
 
-    Payload as `measure`'s, with `backends` in place of `backend`; optional: against (another model, {graph, weights, onnx}, that takes
-    its turns on every back end). Result: `results`, one mapping a back end, with `ratio_to` the other model or else the first
+    Payload as `measure`'s, with `backends` in place of `backend`; optional: against (another model, {graph, weights, onnx}, that
+    takes its turns on every back end). Result: `results`, one mapping a back end, with `ratio_to` the other model or else the first
     back end; `against`, the other model's; `conditions`. A back end that cannot run has "failure" and "message" instead.
     """
     elsewhere = under_right_threads("alphanas.hardware.tasks:compare", payload)
@@ -73,15 +73,15 @@ def measure_together(payload: Mapping[str, Any]) -> dict[str, Any]:
 def side_by_side(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Latencies of several graphs on one back end, in turns in one process, so that their ratios mean something.
 
-    Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights; optional: reference
-    (a name in it, that the others' `ratio_to` is taken to). Result: {"results": {name: as `measure`'s}}; a model that cannot run has
-    "failure" and "message" instead.
+    Payload as `measure`'s, with `models`, a mapping of names to {graph, weights}, in place of graph and weights; optional:
+    reference (a name in it, that the others' `ratio_to` is taken to). Result: {"results": {name: as `measure`'s}}; a model that
+    cannot run has "failure" and "message" instead.
     """
     elsewhere = under_right_threads("alphanas.hardware.tasks:side_by_side", payload)
     if elsewhere is not None:
         return dict(elsewhere)
     models = {name: (payload["backend"], model_of({**payload, **model})) for name, model in payload["models"].items()}
-    reference = payload.get("reference")
+    reference = str(payload.get("reference"))
     references = {name: reference for name in models if name != reference} if reference in models else {}
     return {"results": _in_turns(models, payload, references=references)}
 

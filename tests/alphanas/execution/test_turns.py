@@ -1,7 +1,8 @@
-"""Laws of turns, with real processes: one at a time on a device, a lock ends with its process, waiting is told and costs no time."""
+"""Laws of turns, with real processes: one at a time on a device, a lock ends with its process, waiting is told and is free."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -44,7 +45,7 @@ def test_turns_of_several_processes_never_overlap(cache: Path, tmp_path: Path) -
         results = [handle.result(timeout=60) for handle in handles]
     spans = sorted(tuple(result.value) for result in results if isinstance(result, Completed))
     assert len(spans) == 9
-    assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
 def test_devices_do_not_wait_for_each_other_and_a_turn_holds_turns(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_at_length_every_run_counts_and_turns_are_taken() -> None:
         fifty, ninety, most = (latency.percentile(percent) or 0.0 for percent in (50, 90, 99))
         assert 0.0005 <= fifty == latency.median <= ninety <= most
         assert latency.shortfall.startswith(f"less than a report: {len(latency.runs)} runs in 0.")
-    assert sum(one != other for one, other in zip(order, order[1:], strict=False)) > 4
+    assert sum(one != other for one, other in itertools.pairwise(order)) > 4
 
 
 def test_at_length_a_slow_program_has_fewer_runs_and_says_so() -> None:
