@@ -173,7 +173,12 @@ class Hardware:
     threads: int = option(2, Integer(1, 1024), "threads of a measurement")
     batch: int = option(1, POSITIVE, "batch size of a measurement")
     repeats: int = option(10, Integer(2), "repeats that median and spread are taken over")
-    time_limit: float = option(90.0, Duration(), "wall time of one compilation and measurement")
+    report_s: float = option(
+        0.0,
+        Number(0.0, 3600.0),
+        "seconds of seed and finalists with every run timed by itself, for percentiles; 60 is a whole report; 0: repeats alone",
+    )
+    time_limit: float = option(90.0, Duration(), "wall time of one compilation and measurement, without report_s")
 
 
 @dataclass(frozen=True)

@@ -32,26 +32,15 @@ def print_latencies(found: Mapping[str, Any], model: str, against: str | None) -
 
 
 def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
-    from alphanas.report.markup import latency_text
+    from alphanas.report.markup import faster_text, latency_text
 
     if "failure" in one:
         return (one["backend"], None, *[""] * 7)
     tuned = "tuned" if one.get("tuned") else "untuned"
     error = None if one.get("max_error") is None else f"{one['max_error']:.1e}"
     conditions = [one.get(name) for name in ("trials", "threads", "batch", "dtype")]
-    shown = (one["backend"], latency_text(one, digits=4), compared(one.get("ratio_to")))
+    shown = (one["backend"], latency_text(one, digits=4), faster_text(one.get("ratio_to")) or "")
     return (*shown, f"{one.get('schedule')}, {tuned}", *conditions, error)
-
-
-def compared(ratio: Mapping[str, Any] | None) -> str:
-    """A ratio with its interval and what it shows."""
-    if ratio is None:
-        return ""
-    low, high = ratio["interval"]
-    if ratio["verdict"] == "slower":
-        return f"{1 / ratio['ratio']:.2f}× slower ({1 / high:.2f} to {1 / low:.2f})"
-    verdict = "faster" if ratio["verdict"] == "faster" else ratio["verdict"]
-    return f"{ratio['ratio']:.2f}× {verdict} ({low:.2f} to {high:.2f})"
 
 
 def _level(one: Mapping[str, Any]) -> str:

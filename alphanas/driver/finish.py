@@ -15,6 +15,7 @@ from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
 from alphanas.execution import LocalPool
+from alphanas.execution.limits import memory_share
 from alphanas.study import Candidate, Study, write_atomic
 
 MEASURE_SHARE, MEASURE_S = 0.15, 60.0
@@ -39,7 +40,12 @@ def finish(run: Run) -> None:
     run.stage = "measuring latency"
     # A measurement has the machine to itself, and the threads that the configuration says.
     run.pool.close()
-    with LocalPool(workers=1, threads=run.config.hardware.threads) as alone:
+    with LocalPool(
+        workers=1,
+        threads=run.config.hardware.threads,
+        memory_limit=run.config.execution.memory * 2**20 or memory_share(),
+        on_note=lambda note: run.progress.note(note.text) if note.text else None,
+    ) as alone:
         _run(replace(run, pool=alone), iter([_measure(run, trained, best)]))
     run.stage = "writing the report"
     run.tell()
@@ -202,8 +208,9 @@ def _export_time(run: Run) -> float:
 
 def _measure_time(run: Run) -> float:
     """Seconds for measuring on all back ends."""
-    backends = len(run.config.hardware.backends)
-    return min(MEASURE_SHARE * run.config.time_limit, MEASURE_S * backends) if backends else 0.0
+    hardware = run.config.hardware
+    backends, reports = len(hardware.backends), hardware.report_s * (run.config.finish.finalists + 1)
+    return min(MEASURE_SHARE * run.config.time_limit, MEASURE_S * backends) + reports * backends if backends else 0.0
 
 
 def _full(run: Run, candidate: Candidate, seed: int) -> Flow:

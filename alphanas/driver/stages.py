@@ -16,6 +16,8 @@ from alphanas.study import Candidate, Outcome
 
 Stage = Generator[Task, Result, Outcome]
 
+LONGEST_REPORT = 3.5
+"""What a measurement with every run timed may take, of the seconds asked for: a slow model takes up to three times as long."""
 TAUGHT_BY = "weights/short"
 """The seed model's weights that students learn from: those that the search began with."""
 
@@ -143,8 +145,8 @@ def measure(
     """Latencies on this machine, in worker processes that may crash or hang; `knob_seconds` for choosing each one's schedules.
 
     Each candidate is built, checked and timed alone first, so that a failure is its own; those that passed are then timed in turns
-    in one process, and these are the figures that are recorded: their ratios mean something. `company` are candidates measured
-    before that take their turns too; what is on record of them stays.
+    in one process, and these are the figures that are recorded: their ratios mean something, and that to the seed is recorded with
+    its interval. `company` are candidates measured before that take their turns too; what is on record of them stays.
     """
     left = [candidate for candidate in candidates if not run.recorder.done(candidate.id, "measure", backend)]
     knobs = {"knob_seconds": knob_seconds}
@@ -166,7 +168,8 @@ def measure(
         *passed,
     ]
     if passed and len(taking_turns) > 1:
-        models = {"models": {str(candidate.id): _model(run, candidate, backend) for candidate in taking_turns}, **knobs}
+        every = {str(candidate.id): _model(run, candidate, backend) for candidate in taking_turns}
+        models = {"models": every, "reference": str(SEED), "report_s": run.config.hardware.report_s, **knobs}
         result = yield _measurement(run, "side_by_side", backend, "the finalists side by side", models, len(taking_turns))
         together = {} if isinstance(result, Failed) else result.value["results"]
     beside = [candidate.id for candidate in taking_turns if "median_ms" in together.get(str(candidate.id), {})]
@@ -190,7 +193,8 @@ def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[
         "check": True,
         "records": str(run.recorder.scratch("kernels.jsonl")),
     }
-    return Task(f"alphanas.hardware.tasks:{task}", payload, hardware.time_limit * count, f"measure {label} by {backend}")
+    limit = (hardware.time_limit + LONGEST_REPORT * models.get("report_s", 0.0)) * count
+    return Task(f"alphanas.hardware.tasks:{task}", payload, limit, f"measure {label} by {backend}")
 
 
 def _model(run: Run, candidate: Candidate, backend: str) -> dict[str, Any]:

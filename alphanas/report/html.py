@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphanas.report import failures, history, lineage, models, plot, tree
-from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, markup, percent, points, ratio_text, table
+from alphanas.report.markup import (
+    Markup,
+    accuracy_text,
+    conditions_text,
+    faster_markup,
+    latency_text,
+    markup,
+    percent,
+    percentiles_text,
+    points,
+    ratio_text,
+    table,
+)
 
 if TYPE_CHECKING:
     from alphanas.study import Candidate, Study
@@ -100,13 +112,13 @@ def _claim(seed: Mapping[str, Any] | None, best: Mapping[str, Any] | None, statu
 
 def _cards(seed: Mapping[str, Any], best: Mapping[str, Any], tolerance: float) -> str:
     ours, theirs = best["latency_ms"], seed["latency_ms"]
-    alike = ours and theirs and all(ours.get(key) == theirs.get(key) for key in models.CONDITIONS)
-    times = ratio_text(theirs["median"], ours["median"], less="faster", more="slower") if alike else None
+    times = faster_markup((ours or {}).get("ratio_to_seed"))
+    notes = [conditions_text(ours), percentiles_text(ours)] if ours else []
     cards = (
         ("Parameters", best["params"], seed["params"], ratio_text(seed["params"], best["params"], less="fewer", more="more"), ""),
         ("Multiply-adds", best["macs"], seed["macs"], ratio_text(seed["macs"], best["macs"], less="fewer", more="more"), ""),
         ("Test accuracy", *_accuracies(seed, best, tolerance)),
-        ("Latency", _median(ours), _median(theirs), times, conditions_text(ours) if ours else ""),
+        ("Latency", _median(ours), _median(theirs), times, "; ".join(note for note in notes if note)),
     )
     return f'<div class="cards">{"".join(_card(*card, is_seed=best["id"] == seed["id"]) for card in cards)}</div>'
 

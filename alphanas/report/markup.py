@@ -89,6 +89,15 @@ def latency_text(latency: Mapping[str, Any] | None, *, digits: int = 3) -> str |
     return f"{shown} {unit}" if spread is None else f"{shown} ± {scale * spread:.{places}f} {unit}"
 
 
+def percentiles_text(latency: Mapping[str, Any]) -> str | None:
+    """The 50th, 90th and 99th percentile of single runs where these were timed, and the label of what is too short."""
+    shown = [latency.get(f"p{percent}", latency.get(f"p{percent}_ms")) for percent in (50, 90, 99)]
+    if any(value is None for value in shown):
+        return None
+    label = latency.get("shortfall") or f"{latency.get('runs'):,} runs"
+    return f"50/90/99% of runs within {'/'.join(f'{value:.4g}' for value in shown)} ms; {label}"
+
+
 def conditions_text(latency: Mapping[str, Any]) -> str:
     """What a latency was measured on: back end, tuned or not, trials, threads, batch, dtype."""
     trials = latency.get("trials")
@@ -98,6 +107,27 @@ def conditions_text(latency: Mapping[str, Any]) -> str:
     parts += [f"{latency['threads']} threads" if latency.get("threads") else None]
     parts += [f"batch {latency['batch']}" if latency.get("batch") else None, latency.get("dtype")]
     return ", ".join(str(part) for part in parts if part)
+
+
+def faster_text(ratio: Mapping[str, Any] | None, *, versus: str = "") -> str | None:
+    """How many times faster or slower than a reference, with the interval; neither word where the interval holds 1."""
+    if ratio is None:
+        return None
+    value, (low, high), name = ratio["ratio"], ratio["interval"], f" than {versus}" if versus else ""
+    if low > 1:
+        return f"{value:.2f}× faster{name} (95%: {low:.2f} to {high:.2f})"
+    if high < 1:
+        return f"{1 / value:.2f}× slower{name} (95%: {1 / high:.2f} to {1 / low:.2f})"
+    return f"no difference shown (ratio {value:.2f}, 95%: {low:.2f} to {high:.2f})"
+
+
+def faster_markup(ratio: Mapping[str, Any] | None) -> Markup | None:
+    """The same for the page, coloured by which it is."""
+    text = faster_text(ratio)
+    if ratio is None or text is None:
+        return None
+    kind = "better" if ratio["interval"][0] > 1 else "worse" if ratio["interval"][1] < 1 else "soft"
+    return Markup(f'<span class="{kind}">{html.escape(text)}</span>')
 
 
 def points(gain: float) -> str:

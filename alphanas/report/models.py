@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from alphanas.errors import UserError
-from alphanas.report.markup import Markup, accuracy_text, conditions_text, latency_text, over_seeds, points, ratio_text, table
+from alphanas.report.markup import (
+    Markup,
+    accuracy_text,
+    conditions_text,
+    faster_markup,
+    latency_text,
+    over_seeds,
+    points,
+    ratio_text,
+    table,
+)
 
 if TYPE_CHECKING:
     from alphanas.study import Candidate, Study
     from synth import Graph
-
-CONDITIONS = ("backend", "schedule", "tuned", "trials", "threads", "batch", "dtype")
-"""Two latencies are compared only where all of these are equal."""
 
 
 def side_by_side(study: Study) -> str:
@@ -68,8 +75,7 @@ def latencies(models: tuple[Candidate, ...]) -> list[tuple[Any, ...]]:
     for name in names:
         values = [table.get(name) for table in measured]
         cells = [latency_text(value, digits=4) for value in values]
-        medians = [None if value is None else value.get("median_ms") for value in values]
-        change = [ratio_text(medians[0], medians[1], less="faster", more="slower") or ""] if len(models) > 1 else []
+        change = [faster_markup((values[1] or {}).get("ratio_to")) or ""] if len(models) > 1 else []
         rows.append((Markup(f"latency<br><span class='soft'>{html.escape(name)}</span>"), *cells, *change))
     return rows
 

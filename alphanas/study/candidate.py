@@ -172,5 +172,6 @@ def _latency(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if not values:
         return None
     named = {"median": "median_ms", "spread": "spread_ms"}
-    kept = ("backend", "tuned", "schedule", "trials", "threads", "batch", "dtype", "repeats")
+    named |= {"quartiles": "quartiles_ms", "p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms", "ratio_to_seed": "ratio_to"}
+    kept = ("backend", "tuned", "schedule", "trials", "threads", "batch", "dtype", "repeats", "runs", "level", "shortfall")
     return {name: values.get(key) for name, key in named.items()} | {key: values.get(key) for key in kept}

@@ -140,6 +140,8 @@ def _figures(recorder: Recorder, number: int, graph: Graph, *, error: float) -> 
 def _measured(recorder: Recorder, number: int) -> None:
     median = 0.5 / (1 + number)
     common = {"spread_ms": 0.02 * median, "trials": 0, "tuned": False, "threads": 2, "batch": 1, "dtype": "float32", "repeats": 10}
+    if number:
+        common["ratio_to"] = {"name": "0", "ratio": 1.0 + number, "interval": [0.9 + number, 1.1 + number], "verdict": "faster"}
     tvm = {"median_ms": median, "backend": "tvm", "schedule": "packed", **common}
     recorder.outcome(number, "measure", values=tvm, discriminator="tvm")
     recorder.outcome(

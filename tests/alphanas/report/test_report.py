@@ -11,7 +11,16 @@ import pytest
 from alphanas.report import write_report
 from alphanas.report.html import report_html
 from alphanas.report.lineage import region_text, value_text
-from alphanas.report.markup import NOT_MEASURED, conditions_text, latency_text, points, ratio_text, table
+from alphanas.report.markup import (
+    NOT_MEASURED,
+    conditions_text,
+    faster_text,
+    latency_text,
+    percentiles_text,
+    points,
+    ratio_text,
+    table,
+)
 from alphanas.study import Study, open_study, resume_study
 from tests.alphanas.report.fakes import STEPS, fake_study
 
@@ -165,6 +174,33 @@ def test_conditions_never_hide_that_a_latency_is_untuned() -> None:
     assert "untuned" in conditions_text({"backend": "tvm", "tuned": False, "trials": 0})
     assert "untuned" in conditions_text({"backend": "tvm"})
     assert "64 trials" in conditions_text({"backend": "tvm", "tuned": True, "trials": 64})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "said", "unsaid"),
+    [
+        (1.3, 1.2, 1.4, "1.30× faster", "slower"),
+        (0.5, 0.4, 0.8, "2.00× slower", "faster"),
+        (1.3, 0.99, 1.6, "no difference", "faster"),
+    ],
+)
+def test_faster_is_said_only_if_the_interval_excludes_one(ratio: float, low: float, high: float, said: str, unsaid: str) -> None:
+    text = faster_text({"ratio": ratio, "interval": [low, high]})
+    assert text is not None and said in text and unsaid not in text
+    assert faster_text(None) is None
+
+
+def test_the_page_says_faster_by_the_interval_alone(page: str, study: Study) -> None:
+    said = faster_text(study.best().values("measure")["ratio_to"])
+    assert said is not None and said in page
+    assert page.count("faster") == page.count("faster (95%")
+
+
+def test_percentiles_are_told_where_runs_were_timed_and_what_is_short_is_labelled() -> None:
+    assert percentiles_text({"p50_ms": None, "p90_ms": None, "p99_ms": None}) is None
+    found = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "runs": 2000, "shortfall": ""}
+    assert percentiles_text(found) == "50/90/99% of runs within 1/2/3 ms; 2,000 runs"
+    assert "less than a report" in (percentiles_text(found | {"shortfall": "less than a report: …"}) or "")
 
 
 @pytest.mark.parametrize(("seed", "best", "text"), [(100, 25, "4.0× fewer"), (25, 100, "4.0× more"), (100, 80, "1.25× fewer")])

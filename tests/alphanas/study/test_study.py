@@ -171,7 +171,8 @@ def test_the_summary_is_that_of_the_contract(folder: Path) -> None:
         for seed, accuracy in enumerate((0.5, 0.7)):
             recorder.outcome(1, "test", values={"accuracy": accuracy}, discriminator=seed)
         measured = {"median_ms": 2.0, "spread_ms": 0.1, "backend": "tvm", "tuned": False, "trials": 0, "threads": 2}
-        recorder.outcome(1, "measure", values=measured, discriminator="tvm")
+        ratio = {"name": "0", "ratio": 1.5, "interval": [1.4, 1.6], "verdict": "faster"}
+        recorder.outcome(1, "measure", values=measured | {"ratio_to": ratio, "p50_ms": 2.0}, discriminator="tvm")
         recorder.finish("done")
         summary = recorder.study.summary()
     assert json.loads(json.dumps(summary)) == summary
@@ -191,6 +192,7 @@ def test_the_summary_is_that_of_the_contract(folder: Path) -> None:
     best = summary["best"]
     assert (best["id"], best["accuracy"]) == (1, {"mean": 0.6, "per_seed": [0.5, 0.7]})
     wanted = {"median": 2.0, "spread": 0.1, "backend": "tvm", "tuned": False, "trials": 0, "threads": 2}
+    wanted |= {"ratio_to_seed": ratio, "p50": 2.0, "p99": None, "quartiles": None}
     assert {key: best["latency_ms"][key] for key in wanted} == wanted
     assert [one["id"] for one in summary["pareto"]] == [1]
     assert summary["environment"] == {"cores": 2}
