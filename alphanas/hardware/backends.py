@@ -106,6 +106,7 @@ def _tvm(model: Model) -> Prepared:
         "kernels": lowered.counts(),
         "kernels_sharing_threads": shared,
         "target": machine.cpu,
+        "notes": list(chosen.notes),
     }
     return Prepared(lambda: main(*arguments), outputs, facts)
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 
 from alphanas.hardware import contractions, reductions
-from alphanas.hardware.emit import Emitted, Emitter, Geometry, Storage
+from alphanas.hardware.emit import Emitted, Emitter, Geometry
 from alphanas.hardware.kernels import Kernel, Plan
-from alphanas.hardware.program import Step
+from alphanas.hardware.program import Step, Storage
 
 ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
     "contract": contractions.contract,

@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from alphanas.hardware.program import Flat, NotLowerable, Step, Type, Writer
 
 Rule = Callable[["Rewriter", Step, Sequence[int]], int]
@@ -42,7 +40,7 @@ class Rewriter(Writer):
         if list(permutation) == sorted(permutation):
             return slot
         if slot in self.constants:
-            return self.constant(np.ascontiguousarray(self.constants[slot].transpose(permutation)))
+            return self.constant(self.constants[slot].transpose(permutation))
         shape = [old.shape[axis] for axis in permutation]
         return self.step("transpose", [slot], shape, old.dtype, {"permutation": tuple(permutation)})
 

@@ -20,19 +20,10 @@ from tvm import ir, sym, te, tirx
 
 from alphanas.hardware import expressions, indexing
 from alphanas.hardware.kernels import LAYOUT, Kernel, Plan
-from alphanas.hardware.program import Step, Type
+from alphanas.hardware.program import Step, Storage, Type
 
 Index = Any
 LONGEST_TILE = 16
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How a value lies in memory: the shape that its kernel computes, and that shape filled up."""
-
-    shape: tuple[int, ...]
-    filled: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)

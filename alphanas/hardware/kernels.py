@@ -6,6 +6,7 @@ leaves the group. A value that is costly and read by several kernels gets a kern
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,32 +61,43 @@ def _epilogues(flat: Flat, readers: Mapping[int, list[Step]]) -> dict[int, Step]
     """For every value that an anchored kernel leaves behind, its anchor."""
     claimed: set[int] = set()
     anchors: dict[int, Step] = {}
-    for index, step in enumerate(flat.steps):
+    order = {step.output: index for index, step in enumerate(flat.steps)}
+    for step in flat.steps:
         if step.primitive not in ANCHORS:
             continue
-        group = _group(flat, index, readers, claimed)
+        group = _group(flat, step, order, readers, claimed)
         claimed.update(group)
         anchors[group[-1]] = step
     return anchors
 
 
-def _group(flat: Flat, index: int, readers: Mapping[int, list[Step]], claimed: set[int]) -> list[int]:
+def _group(flat: Flat, anchor: Step, order: Mapping[int, int], readers: Mapping[int, list[Step]], claimed: set[int]) -> list[int]:
     """The anchor's value and the values of its epilogue; only the last is read from outside."""
-    anchor = flat.steps[index]
     size = flat.types[anchor.output].size
     group, tainted = [anchor.output], set[int]()
-    inside = {anchor.output}
-    reshapes = {step.output for step in flat.steps if step.primitive == "reshape"} - set(flat.outputs)
-    for step in flat.steps[index + 1 :]:
-        if not inside.intersection(step.inputs) and not tainted.intersection(step.inputs):
+    reshapes: set[int] = set()
+    # What depends on the anchor, in order of execution, as long as there is a reader of the group that could join it.
+    waiting = [order[reader.output] for reader in readers[anchor.output]]
+    heapq.heapify(waiting)
+    near = set(waiting)
+    while near:
+        index = heapq.heappop(waiting)
+        near.discard(index)
+        step = flat.steps[index]
+        if step.output in tainted or step.output == group[-1]:
             continue
         fusable = step.primitive not in ANCHORS and (step.primitive not in LAYOUT or step.primitive == "reshape")
         same = flat.types[step.output].size == size and step.output not in claimed
+        following = [order[reader.output] for reader in readers[step.output]]
+        for later in following:
+            heapq.heappush(waiting, later)
         if not fusable or not same or tainted.intersection(step.inputs):
             tainted.add(step.output)
             continue
         group.append(step.output)
-        inside.add(step.output)
+        near.update(following)
+        if step.primitive == "reshape" and step.output not in flat.outputs:
+            reshapes.add(step.output)
     # A reshape at the end is index arithmetic for whoever reads it: it stays outside.
     while len(group) > 1 and (group[-1] in reshapes or not _single_exit(flat, group, readers)):
         group.pop()

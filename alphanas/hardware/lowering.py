@@ -5,21 +5,26 @@ Imports TVM: only worker processes import this module.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import relax, te
-from tvm_ffi import structural_equal, structural_hash
 
 from alphanas.hardware import indexing, rows
 from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
-from alphanas.hardware.emit import Argument, Emitted, Storage, blocks_of
-from alphanas.hardware.kernels import Plan, plan
-from alphanas.hardware.program import Flat, Step, flatten
+from alphanas.hardware.emit import Argument, Emitted, blocks_of
+from alphanas.hardware.identity import identify
+from alphanas.hardware.kernels import Plan
+from alphanas.hardware.program import Flat, Step, Storage, flatten
 from alphanas.hardware.schedules import Knobs, scheduled
+
+REMEMBERED = 4096
+_EMITTED: dict[str, tuple[Emitted, tuple[int, ...]]] = {}
+"""Kernels by exact form, with the slots that they read in the program that they were first met in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,8 @@ class Lowered:
     calls: tuple[Call, ...]
     storages: Mapping[int, Storage]
     lanes: int
+    keys: tuple[str, ...] = ()
+    """What the records of each task are found by."""
 
     def counts(self) -> dict[str, int]:
         """Number of calls by kind of kernel."""
@@ -50,28 +57,36 @@ class Lowered:
 
 def lower(function: Callable[..., Any], *inputs: Any, lanes: int = 16) -> Lowered:
     """The kernels of `function` on inputs of these shapes. Raises NotLowerable for what has no rule."""
-    flat = canonical(flatten(function, *inputs))
-    ends = frozenset(rows.exits(flat, flat.readers()))
-    return _lowered(rows.grouped(plan(flat, ends)), lanes)
+    return lowered_plan(rows.planned(canonical(flatten(function, *inputs))), lanes)
 
 
-def _lowered(planned: Plan, lanes: int) -> Lowered:
+def lowered_plan(planned: Plan, lanes: int) -> Lowered:
+    """The kernels of a plan as functions; a kernel whose form was met before in this process is not written again."""
     flat = planned.flat
     producers = {step.output: step for step in flat.steps}
     storages: dict[int, Storage] = {}
-    tasks: list[Emitted] = []
-    known: dict[int, list[int]] = {}
+    tasks: dict[str, int] = {}
+    emitted: list[Emitted] = []
+    keys: list[str] = []
     calls = []
     for kernel in planned.kernels:
-        emitted = emit(planned, producers, storages, kernel, lanes)
-        storages[kernel.output] = emitted.storage
-        same = known.setdefault(structural_hash(emitted.function), [])
-        task = next((number for number in same if structural_equal(tasks[number].function, emitted.function)), len(tasks))
-        if task == len(tasks):
-            tasks.append(emitted)
-            same.append(task)
-        calls.append(Call(task, kernel.output, emitted.arguments, kernel.anchor))
-    return Lowered(flat, tuple(tasks), tuple(calls), storages, lanes)
+        identity = identify(planned, producers, storages, kernel, lanes)
+        known = _EMITTED.get(identity.exact)
+        if known is None:
+            function = emit(planned, producers, storages, kernel, lanes)
+            known = _EMITTED[identity.exact] = (function, identity.leaves)
+            if len(_EMITTED) > REMEMBERED:
+                _EMITTED.pop(next(iter(_EMITTED)))
+        function, leaves = known
+        storages[kernel.output] = function.storage
+        if identity.exact not in tasks:
+            tasks[identity.exact] = len(emitted)
+            emitted.append(function)
+            keys.append(identity.key)
+        here = dict(zip(leaves, identity.leaves, strict=True))
+        arguments = tuple([dataclasses.replace(argument, slot=here[argument.slot]) for argument in function.arguments])
+        calls.append(Call(tasks[identity.exact], kernel.output, arguments, kernel.anchor))
+    return Lowered(flat, tuple(emitted), tuple(calls), storages, lanes, tuple(keys))
 
 
 def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:

@@ -5,6 +5,8 @@ Shapes are static here: the batch is fixed when a model is lowered. Steps have o
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,8 @@ from properties import jaxpr
 
 GROWING = frozenset({"broadcast_in_dim", "iota", "tile"})
 """Primitives that make large arrays of small ones; they are computed where they are read and never folded into a constant."""
+PLACEHOLDER = 0.7
+"""Stands for a number that is not known; nothing can be made of it."""
 
 
 class NotLowerable(Exception):
@@ -36,7 +40,16 @@ class Type:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a value lies in memory: the shape that its kernel computes, and that shape filled up."""
+
+    shape: tuple[int, ...]
+    filled: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +88,8 @@ class Writer:
         self.types: dict[int, Type] = {}
         self.constants: dict[int, np.ndarray] = {}
         self.steps: list[Step] = []
+        self.unknown: set[int] = set()
+        """Constants of which shape and dtype alone are known."""
 
     def slot(self, shape: Sequence[int], dtype: str) -> int:
         """A new slot of this type."""
@@ -86,6 +101,13 @@ class Writer:
         array = np.asarray(value)
         slot = self.slot(array.shape, str(array.dtype))
         self.constants[slot] = array
+        return slot
+
+    def placeholder(self, shape: Sequence[int], dtype: str) -> int:
+        """A new slot that stands for a constant whose values are not known; it takes no memory."""
+        slot = self.slot(shape, dtype)
+        self.constants[slot] = _placeholder(self.types[slot])
+        self.unknown.add(slot)
         return slot
 
     def step(
@@ -108,6 +130,11 @@ class Writer:
         return Flat(self.types, constants, tuple(inputs), tuple(reversed(kept)), tuple(outputs))
 
 
+@functools.lru_cache(maxsize=4096)
+def _placeholder(kind: Type) -> np.ndarray:
+    return np.broadcast_to(np.array(PLACEHOLDER).astype(kind.dtype), kind.shape)
+
+
 def flatten(function: Callable[..., Any], *inputs: Any) -> Flat:
     """The flat program of `function` on inputs of these shapes (arrays or `ShapeDtypeStruct`s).
 
@@ -117,10 +144,11 @@ def flatten(function: Callable[..., Any], *inputs: Any) -> Flat:
     traced = jaxpr.program(closed)
     writer = Writer()
     arguments = [writer.slot(traced.types[slot].shape, traced.types[slot].dtype) for slot in traced.inputs]
-    return writer.flat(arguments, _inline(writer, traced, arguments))
+    return writer.flat(arguments, inline(writer, traced, arguments))
 
 
-def _inline(writer: Writer, program: jaxpr.Program, arguments: Sequence[int]) -> list[int]:
+def inline(writer: Writer, program: jaxpr.Program, arguments: Sequence[int]) -> list[int]:
+    """Writes a program's steps on these slots; returns the slots of its outputs."""
     slots: dict[int, int] = dict(zip(program.inputs, arguments, strict=True))
     for slot, value in program.constants.items():
         slots[slot] = writer.constant(np.asarray(value).astype(program.types[slot].dtype))
@@ -136,12 +164,14 @@ def _results(writer: Writer, equation: jaxpr.Equation, operands: list[int]) -> l
         raise NotLowerable(equation.primitive, f"control flow has no lowering{_at(equation)}")
     if equation.programs:
         (called,) = equation.programs
-        return _inline(writer, called, operands[len(operands) - called.input_count :])
+        return inline(writer, called, operands[len(operands) - called.input_count :])
     constants = [writer.constants.get(slot) for slot in operands]
     known = [value for value in constants if value is not None]
-    size = sum(int(np.prod(result.shape, dtype=np.int64)) for result in equation.output_types)
+    size = sum(math.prod(result.shape) for result in equation.output_types)
     grows = equation.primitive in GROWING and size > max([1, *(value.size for value in known)])
     if len(known) == len(operands) and not grows:
+        if not writer.unknown.isdisjoint(operands):
+            return [writer.placeholder(result.shape, result.dtype) for result in equation.output_types]
         return [writer.constant(value) for value in equation.evaluate(known)]
     if equation.primitive == "split":
         return _slices(writer, equation, operands[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from alphanas.hardware.kernels import ANCHORS, LAYOUT, Kernel, Plan
+from alphanas.hardware.kernels import ANCHORS, LAYOUT, Kernel, Plan, plan
 from alphanas.hardware.program import Flat, Step
 
 LONGEST_ROW = 4096
@@ -69,6 +69,11 @@ def _leaves(flat: Flat, slot: int, shape: Shape, readers: Mapping[int, Sequence[
         return _keeps_rows(flat, step, shape) or (_reduces_rows(flat, step) and flat.types[step.inputs[0]].shape == shape)
 
     return slot in flat.outputs or not all(stays(step) for step in readers[slot])
+
+
+def planned(flat: Flat) -> Plan:
+    """The kernels of a canonical program, row computations joined."""
+    return grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
 
 
 def grouped(planned: Plan) -> Plan:

@@ -1,34 +1,26 @@
-"""Choosing every task's knobs by timing its candidates, and remembering what was chosen.
-
-A record is one line of JSON: the task's key (its code, the CPU, threads, TVM's version), the knobs and the seconds. Lines are
-appended in one write, so that several processes may share a file; a line that is damaged is passed over.
-"""
+"""Choosing every task's knobs by timing its candidates, and remembering what was chosen in the records of this device."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tvm
-
+from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
+from alphanas.hardware.records import TEMPLATE, Device, Record, Records, device
 from alphanas.hardware.schedules import Knobs, candidates, scheduled, thread_choices
+from alphanas.hardware.timing import Latency
 
-ROUNDS = 3
 PARALLEL_MARGIN = 1.2
 """Threads must make a kernel faster by this factor to be used."""
-ROUND_MS = 2
-"""Each candidate is timed in so many rounds of at least so long, in turns with the others; its best round counts."""
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,13 @@ class Tuned:
     seconds: tuple[float | None, ...]
     built: int
     complete: bool
+    notes: tuple[str, ...] = ()
+    """What of the records a user should know."""
+
+
+def device_of(machine: Machine) -> Device:
+    """What records of this machine are found by."""
+    return device(machine.cpu, machine.lanes, machine.registers, machine.threads)
 
 
 def untuned(lowered: Lowered, machine: Machine) -> Tuned:
@@ -47,112 +46,112 @@ def untuned(lowered: Lowered, machine: Machine) -> Tuned:
     return Tuned(knobs, (None,) * len(knobs), 0, False)
 
 
-def tune(lowered: Lowered, machine: Machine, *, limit_s: float, records: Path | None = None) -> Tuned:
+def tune(lowered: Lowered, machine: Machine, *, limit_s: float, records: Path | None = None, every: bool = False) -> Tuned:
     """Times the candidates of every task that no record knows, the heaviest first, until the time is up.
 
-    What is not reached keeps its likeliest knobs, and `complete` says so.
+    What is not reached keeps its likeliest knobs, and `complete` says so. A task that another process tunes now is left to it and
+    read from its record. With `every`, a task that has but one candidate is timed too, so that there is a record of it.
     """
-    end = time.monotonic() + limit_s
-    known = read_records(records)
+    calls = [call.task for call in lowered.calls]
+    order = sorted(range(len(lowered.tasks)), key=lambda n: -lowered.tasks[n].geometry.work * calls.count(n))
+    wanted = [n for n in order if every or several(lowered.tasks[n], machine)]
+    with Records.open(records) as store:
+        found = fill(store, lowered, machine, wanted, end=time.monotonic() + limit_s)
+        notes = tuple(store.notes)
     start = untuned(lowered, machine)
     knobs, seconds = list(start.knobs), list(start.seconds)
-    calls = [call.task for call in lowered.calls]
-    order = sorted(range(len(knobs)), key=lambda n: -lowered.tasks[n].geometry.work * calls.count(n))
-    built, complete = 0, True
-    for number in order:
-        task = lowered.tasks[number]
-        tiles = candidates(task.geometry, machine.registers, machine.threads)
-        if len(tiles) == len(thread_choices(task.geometry, machine.threads)) == 1:
-            continue
-        key = record_key(task, machine)
-        if key in known:
-            knobs[number], seconds[number] = known[key]
-            continue
-        if time.monotonic() > end:
-            complete = False
-            continue
-        knobs[number], seconds[number], tried = _fastest(task, machine)
-        built += tried
-        append_record(records, key, knobs[number], seconds[number] or 0.0)
-    return Tuned(tuple(knobs), tuple(seconds), built, complete)
+    for number, (record, _) in found.items():
+        knobs[number], seconds[number] = Knobs(**record.schedule), record.seconds
+    return Tuned(tuple(knobs), tuple(seconds), sum(tried for _, tried in found.values()), len(found) == len(wanted), notes)
 
 
-def _fastest(task: Emitted, machine: Machine) -> tuple[Knobs, float, int]:
-    """(the fastest knobs, their seconds, how many were built): the best tile first, then whether threads help it."""
+def fill(
+    store: Records,
+    lowered: Lowered,
+    machine: Machine,
+    wanted: Sequence[int],
+    *,
+    end: float,
+    on_found: Callable[[int], None] = lambda number: None,
+) -> dict[int, tuple[Record, int]]:
+    """The record of each of these tasks, and how many candidates were timed for it; tasks not reached before `end` are missing."""
+    here = device_of(machine)
+    known = {kernel: record for kernel, record in store.known(here, TEMPLATE).items() if readable(record)}
+    found: dict[int, tuple[Record, int]] = {}
+    left = deque(wanted)
+    busy = 0
+    while left:
+        number = left.popleft()
+        key = lowered.keys[number]
+        record = known.get(key)
+        if record is None:
+            if time.monotonic() > end:
+                continue
+            with store.claim(here, key) as mine:
+                again = store.find(here, key)  # another process may have found it meanwhile
+                if again is not None and readable(again):
+                    record = again
+                elif mine:
+                    record, tried = fastest(lowered.tasks[number], key, machine)
+                    store.add(here, record)
+                    found[number] = (record, tried)
+            if record is None:
+                left.append(number)
+                busy += 1
+                if busy >= len(left):  # all that is left is with others
+                    time.sleep(POLL_S)
+                continue
+        known[key] = record
+        found.setdefault(number, (record, 0))
+        busy = 0
+        on_found(number)
+    return found
+
+
+def readable(record: Record) -> bool:
+    """Whether a template's record has the knobs that templates have now."""
+    return set(record.schedule) == {each.name for each in dataclasses.fields(Knobs)}
+
+
+def several(task: Emitted, machine: Machine) -> bool:
+    """Whether a task has more than one candidate."""
     tiles = candidates(task.geometry, machine.registers, machine.threads)
-    seconds = _timed(task, tiles, machine)
+    return len(tiles) > 1 or len(thread_choices(task.geometry, machine.threads)) > 1
+
+
+def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
+    """(the record of the fastest knobs, how many candidates were timed): the best tile first, then whether threads help it."""
+    tiles = candidates(task.geometry, machine.registers, machine.threads)
+    contests = [_contest(task, tiles, machine)]
+    seconds = dict(zip(tiles, contests[0].best(), strict=True))
     tile = min(seconds, key=lambda knobs: seconds[knobs])
     others = [dataclasses.replace(tile, parallel=parallel) for parallel in thread_choices(task.geometry, machine.threads)]
     others = [knobs for knobs in others if knobs not in seconds]
     if others:
-        seconds |= _timed(task, others, machine)
+        contests.append(_contest(task, others, machine))
+        seconds |= zip(others, contests[1].best(), strict=True)
     # In a loop of its own a kernel finds the other threads awake; in a network it may have to wake them.
     best = min(seconds, key=lambda knobs: seconds[knobs] * (PARALLEL_MARGIN if knobs.parallel else 1.0))
-    return best, seconds[best], len(seconds)
+    place = list(seconds).index(best)
+    contest, place = (contests[0], place) if place < len(tiles) else (contests[1], place - len(tiles))
+    return recorded(task, key, TEMPLATE, dataclasses.asdict(best), contest.steady(place, seconds[best]), len(seconds)), len(seconds)
+
+
+def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latency: Latency, trials: int) -> Record:
+    """The record of a task."""
+    kind, work = task.geometry.kind, task.geometry.work
+    return Record(key, how, kind, work, task.storage, schedule, latency.median, latency.spread, trials)
+
+
+def _contest(task: Emitted, choices: Sequence[Knobs], machine: Machine) -> Contest:
+    return Contest(task, [scheduled(task, knobs) for knobs in choices], machine)
+
+
+def time_functions(task: Emitted, functions: Sequence[Any], machine: Machine) -> list[float]:
+    """Seconds of one run of each function that computes the task, all timed in turns."""
+    return Contest(task, functions, machine).best()
 
 
 def on_one_thread(chosen: Sequence[Knobs]) -> list[Knobs]:
     """The same knobs with nothing shared among threads."""
     return [dataclasses.replace(knobs, parallel=False) for knobs in chosen]
-
-
-def _timed(task: Emitted, choices: list[Knobs], machine: Machine) -> dict[Knobs, float]:
-    seconds = time_functions(task, [scheduled(task, knobs) for knobs in choices], machine)
-    return dict(zip(choices, seconds, strict=True))
-
-
-def time_functions(task: Emitted, functions: Sequence[Any], machine: Machine) -> list[float]:
-    """Seconds of one run of each function that computes the task, all timed in turns."""
-    names = [f"choice{n}" for n in range(len(functions))]
-    symbols = {name: function.with_attr("global_symbol", name) for name, function in zip(names, functions, strict=True)}
-    compiled = tvm.compile(tvm.IRModule(symbols), target=machine.target).jit()
-    device = tvm.cpu()
-    arrays = [tvm.runtime.tensor(array, device) for array in _arguments(task)]
-    best = dict.fromkeys(names, float("inf"))
-    for _ in range(ROUNDS):
-        for name in names:
-            timer = compiled.time_evaluator(name, device, number=1, repeat=1, min_repeat_ms=ROUND_MS)
-            best[name] = min(best[name], float(timer(*arrays).mean))
-    return list(best.values())
-
-
-def _arguments(task: Emitted) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    arrays = []
-    for parameter in task.function.params:
-        shape = tuple(int(size) for size in parameter.shape)
-        arrays.append(rng.standard_normal(shape).astype(str(parameter.dtype)))
-    return arrays
-
-
-def record_key(task: Emitted, machine: Machine) -> str:
-    """What a record is found by: equal code on an equal machine."""
-    text = "\n".join([task.function.script(), repr(machine), tvm.__version__])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_records(path: Path | None) -> Mapping[str, tuple[Knobs, float]]:
-    """All records of a file by key; none where there is no file."""
-    found: dict[str, tuple[Knobs, float]] = {}
-    if path is None or not path.exists():
-        return found
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-            found[record["key"]] = (Knobs(**record["knobs"]), float(record["seconds"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
-
-
-def append_record(path: Path | None, key: str, knobs: Knobs, seconds: float) -> None:
-    """Adds a record in one write."""
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"key": key, "knobs": dataclasses.asdict(knobs), "seconds": seconds}
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, (json.dumps(record) + "\n").encode())
-    finally:
-        os.close(descriptor)

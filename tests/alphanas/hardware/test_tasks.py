@@ -58,7 +58,7 @@ def test_untimed_knobs_are_never_called_tuned(pool: LocalPool, tmp_path: Path) -
 
 
 def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> None:
-    sent = payload(tmp_path, records=str(tmp_path / "kernels.jsonl"), batch=8)
+    sent = payload(tmp_path, records=str(tmp_path / "records.sqlite"), batch=8)
     built = [pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result() for _ in range(2)]
     assert [isinstance(result, Completed) for result in built] == [True, True]
     assert built[0].value["candidates"] > 0  # type: ignore[union-attr]
