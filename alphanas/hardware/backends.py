@@ -6,10 +6,11 @@ A back end that cannot run here raises TaskFailure("unavailable", reason). Nothi
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,6 +18,9 @@ import numpy as np
 from alphanas.execution import TaskFailure
 from alphanas.hardware import timing
 from alphanas.hardware.program import NotLowerable
+
+if TYPE_CHECKING:
+    from alphanas.hardware.records import Records
 
 KNOB_SECONDS = 40.0
 SMALL_NETWORK_S = 0.001
@@ -66,6 +70,7 @@ def _tvm(model: Model) -> Prepared:
 
     from alphanas.hardware import lowering, schedules, tuning
     from alphanas.hardware.machine import this_machine, use_threads
+    from alphanas.hardware.records import Records
 
     use_threads(model.threads)
     machine = this_machine(model.threads)
@@ -74,10 +79,11 @@ def _tvm(model: Model) -> Prepared:
     except NotLowerable as error:
         raise TaskFailure("not_lowerable", str(error)) from error
     timed = model.knob_seconds > 0
-    tuned = tuning.tune(lowered, machine, limit_s=model.knob_seconds, records=model.records) if timed else None
-    chosen = tuned or tuning.untuned(lowered, machine)
-    functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, chosen.knobs, strict=True)]
-    replaced = _replace_by_metaschedule(lowered, machine, functions, model.trials) if model.trials else 0
+    with Records.open(model.records) as store:
+        tuned = tuning.tune_with(store, lowered, machine, limit_s=model.knob_seconds) if timed else None
+        chosen = tuned or tuning.untuned(lowered, machine)
+        functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, chosen.knobs, strict=True)]
+        replaced = _replace_by_metaschedule(store, lowered, machine, functions, model.trials) if timed else 0
     arguments = [tvm.runtime.tensor(array) for array in model.inputs]
 
     def build(chosen_functions: list[Any]) -> Any:
@@ -111,16 +117,34 @@ def _tvm(model: Model) -> Prepared:
     return Prepared(lambda: main(*arguments), outputs, facts)
 
 
-def _replace_by_metaschedule(lowered: Any, machine: Any, functions: list[Any], trials: int) -> int:
-    """Puts MetaSchedule's functions in the place of ours where they are faster; returns how many."""
-    from alphanas.hardware import metaschedule, tuning
+def _replace_by_metaschedule(store: Records, lowered: Any, machine: Any, functions: list[Any], trials: int) -> int:
+    """Puts MetaSchedule's functions in the place of ours where records have them as faster; returns how many.
 
+    The trials go to the kernels where they may save most; what earlier runs spent on a kernel counts, and is not spent again.
+    """
+    from alphanas.hardware import spending, tuning
+    from alphanas.hardware.records import METASCHEDULE
+
+    if trials:
+        from alphanas.hardware import metaschedule
+
+        calls = [call.task for call in lowered.calls]
+        work = {n: task.geometry.work for n, task in enumerate(lowered.tasks) if task.geometry.kind in metaschedule.TUNED_KINDS}
+        # Not by seconds: if the shares hung on a clock, a second run would not find what the first one did.
+        needs = [spending.Need(str(n), calls.count(n), float(amount), 0) for n, amount in work.items()]
+        given = {int(key): count for key, count in spending.shares(needs, trials).items()}
+        tuning.fill(store, lowered, machine, list(given), end=math.inf)
+        metaschedule.fill(store, lowered, machine, given)
+    known = store.known(tuning.device_of(machine))
     replaced = 0
-    for number, function in metaschedule.tuned(lowered, machine, trials).items():
-        ours, theirs = tuning.time_functions(lowered.tasks[number], [functions[number], function], machine)
-        if theirs < ours:
-            functions[number] = function
-            replaced += 1
+    for number, (key, exact) in enumerate(zip(lowered.keys, lowered.exacts, strict=True)):
+        record = known.get(key)
+        if record is None or record.how != METASCHEDULE or record.schedule.get("exact") != exact:
+            continue
+        from alphanas.hardware import metaschedule
+
+        functions[number] = metaschedule.function_of(record)
+        replaced += 1
     return replaced
 
 

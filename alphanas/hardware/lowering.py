@@ -48,6 +48,8 @@ class Lowered:
     lanes: int
     keys: tuple[str, ...] = ()
     """What the records of each task are found by."""
+    exacts: tuple[str, ...] = ()
+    """The exact form of each task; see `identity`."""
 
     def counts(self) -> dict[str, int]:
         """Number of calls by kind of kernel."""
@@ -86,7 +88,7 @@ def lowered_plan(planned: Plan, lanes: int) -> Lowered:
         here = dict(zip(leaves, identity.leaves, strict=True))
         arguments = tuple([dataclasses.replace(argument, slot=here[argument.slot]) for argument in function.arguments])
         calls.append(Call(tasks[identity.exact], kernel.output, arguments, kernel.anchor))
-    return Lowered(flat, tuple(emitted), tuple(calls), storages, lanes, tuple(keys))
+    return Lowered(flat, tuple(emitted), tuple(calls), storages, lanes, tuple(keys), tuple(tasks))
 
 
 def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:

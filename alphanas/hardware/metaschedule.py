@@ -6,18 +6,26 @@ Imports TVM: only worker processes import this module.
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import logging
 import os
 import sys
 import tempfile
 import types
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import tvm
 from tvm.ir.utils import derived_object
 
+from alphanas.hardware import tuning
+from alphanas.hardware.contest import Contest
+from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
+from alphanas.hardware.records import METASCHEDULE, Record, Records
 from alphanas.hardware.timing import settled_number
 
 TUNED_KINDS = ("contraction", "depthwise")
@@ -37,23 +45,51 @@ from tvm.s_tir.meta_schedule.runner.local_runner import LocalRunnerFuture  # noq
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock  # noqa: E402
 
 
-def tuned(lowered: Lowered, machine: Machine, trials: int, *, seed: int = 0) -> dict[int, Any]:
-    """The best functions that so many trials found, by task; the heaviest tasks get the trials. Tasks without one are missing."""
-    calls = [call.task for call in lowered.calls]
-    chosen = [n for n, task in enumerate(lowered.tasks) if task.geometry.kind in TUNED_KINDS]
-    weights = {n: float(lowered.tasks[n].geometry.work * calls.count(n)) for n in chosen}
-    # A task needs some trials to be worth any.
-    chosen = sorted(chosen, key=lambda n: -weights[n])[: max(1, trials // TRIALS_AT_ONCE)]
-    if not chosen or trials < 1:
-        return {}
-    contexts = [_context(lowered, n, machine, seed) for n in chosen]
+def fill(store: Records, lowered: Lowered, machine: Machine, trials: Mapping[int, int]) -> dict[int, Record]:
+    """The records of so many trials by task: those that are there with as many, else new ones. Tasks that none fits are missing."""
+    here = tuning.device_of(machine)
+    found: dict[int, Record] = {}
+    for number, wanted in trials.items():
+        task, key = lowered.tasks[number], lowered.keys[number]
+        before = store.find(here, key, METASCHEDULE)
+        had = 0 if before is None else before.trials
+        if before is not None:
+            found[number] = before
+        if had >= wanted or task.geometry.kind not in TUNED_KINDS:
+            continue
+        function = search(task, machine, wanted - had, seed=had)
+        if function is None:
+            continue
+        contest = Contest(task, [function], machine)
+        latency = contest.steady(0, contest.best()[0])
+        record = tuning.recorded(
+            task, key, METASCHEDULE, {"function": _packed(function), "exact": lowered.exacts[number]}, latency, wanted
+        )
+        if before is not None and before.seconds < record.seconds:
+            record = dataclasses.replace(before, trials=wanted)
+        store.add(here, record)
+        found[number] = record
+    return found
+
+
+def function_of(record: Record) -> Any:
+    """The scheduled function of a record: for the kernel of that `exact` form alone, since its numbers are in it."""
+    return tvm.ir.load_json(zlib.decompress(base64.b85decode(record.schedule["function"])).decode())
+
+
+def _packed(function: Any) -> str:
+    return base64.b85encode(zlib.compress(tvm.ir.save_json(function).encode(), 9)).decode()
+
+
+def search(task: Emitted, machine: Machine, trials: int, *, seed: int = 0) -> Any:
+    """The task's function under the best schedule that so many trials found; None if none runs."""
     artifacts: dict[str, Any] = {}
     for name in ("tvm.s_tir.meta_schedule", "tvm.s_tir.meta_schedule.logging"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         database = meta_schedule.tune_tasks(
-            tasks=contexts,
-            task_weights=[float(calls.count(n)) for n in chosen],
+            tasks=[_context(task, machine, seed)],
+            task_weights=[1.0],
             work_dir=folder,
             max_trials_global=trials,
             num_trials_per_iter=min(TRIALS_AT_ONCE, trials),
@@ -62,24 +98,24 @@ def tuned(lowered: Lowered, machine: Machine, trials: int, *, seed: int = 0) -> 
             database="memory",
             cost_model="xgb",
         )
-    found = {n: database.query_schedule(_module(lowered, n), machine.target, "main") for n in chosen}
-    return {n: _runnable(schedule.mod)["main"] for n, schedule in found.items() if schedule is not None}
+    best = database.query_schedule(_module(task), machine.target, "main")
+    return None if best is None else _runnable(best.mod)["main"]
 
 
-def _context(lowered: Lowered, number: int, machine: Machine, seed: int) -> Any:
+def _context(task: Emitted, machine: Machine, seed: int) -> Any:
     return meta_schedule.TuneContext(
-        _module(lowered, number),
+        _module(task),
         target=machine.target,
         space_generator="post-order-apply",
         search_strategy="evolutionary",
-        task_name=f"kernel{number}",
+        task_name="kernel",
         rand_state=seed + 1,
         num_threads=machine.threads,
     ).clone()
 
 
-def _module(lowered: Lowered, number: int) -> Any:
-    return tvm.IRModule({"main": lowered.tasks[number].function.with_attr("global_symbol", "main")})
+def _module(task: Emitted) -> Any:
+    return tvm.IRModule({"main": task.function.with_attr("global_symbol", "main")})
 
 
 def _runnable(module: Any) -> Any:

@@ -119,8 +119,8 @@ def code() -> str:
 
 
 NO_KERNELS = frozenset(
-    {"__init__", "backends", "conditions", "doctor", "filling", "library", "machine", "metaschedule", "outline", "predicting", "profile"}
-    | {"overhead", "records", "tasks", "timing", "tuning"}
+    {"__init__", "backends", "conditions", "contest", "doctor", "filling", "library", "machine", "metaschedule", "outline"}
+    | {"overhead", "predicting", "profile", "records", "spending", "tasks", "timing", "tuning"}
 )
 """The modules of this room that a kernel's code does not depend on."""
 

@@ -52,17 +52,26 @@ def tune(lowered: Lowered, machine: Machine, *, limit_s: float, records: Path | 
     What is not reached keeps its likeliest knobs, and `complete` says so. A task that another process tunes now is left to it and
     read from its record. With `every`, a task that has but one candidate is timed too, so that there is a record of it.
     """
-    calls = [call.task for call in lowered.calls]
-    order = sorted(range(len(lowered.tasks)), key=lambda n: -lowered.tasks[n].geometry.work * calls.count(n))
-    wanted = [n for n in order if every or several(lowered.tasks[n], machine)]
     with Records.open(records) as store:
-        found = fill(store, lowered, machine, wanted, end=time.monotonic() + limit_s)
-        notes = tuple(store.notes)
+        return tune_with(store, lowered, machine, limit_s=limit_s, every=every)
+
+
+def tune_with(store: Records, lowered: Lowered, machine: Machine, *, limit_s: float, every: bool = False) -> Tuned:
+    """`tune`, with records that are open."""
+    wanted = [n for n in heaviest_first(lowered) if every or several(lowered.tasks[n], machine)]
+    found = fill(store, lowered, machine, wanted, end=time.monotonic() + limit_s)
     start = untuned(lowered, machine)
     knobs, seconds = list(start.knobs), list(start.seconds)
     for number, (record, _) in found.items():
         knobs[number], seconds[number] = Knobs(**record.schedule), record.seconds
-    return Tuned(tuple(knobs), tuple(seconds), sum(tried for _, tried in found.values()), len(found) == len(wanted), notes)
+    built, complete = sum(tried for _, tried in found.values()), len(found) == len(wanted)
+    return Tuned(tuple(knobs), tuple(seconds), built, complete, tuple(store.notes))
+
+
+def heaviest_first(lowered: Lowered) -> list[int]:
+    """The tasks by the work that they are in the whole network, the most first."""
+    calls = [call.task for call in lowered.calls]
+    return sorted(range(len(lowered.tasks)), key=lambda n: -lowered.tasks[n].geometry.work * calls.count(n))
 
 
 def fill(
