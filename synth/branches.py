@@ -15,24 +15,32 @@ drawing failed, GaveUp.
 
 from __future__ import annotations
 
-import functools
 import itertools
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from properties import Requirement, ShapeRequirement
-from synth.branching.frame import Frame, frame
-from synth.branching.grammar import LONGEST_BODY, NESTING, Grammar
-from synth.branching.sizing import sized, sizes_of
+from synth.branching import membership
+from synth.branching.asking import unmet
+from synth.branching.floor import favour, within
+from synth.branching.frame import Check, Frame, frame, nothing
+from synth.branching.grammar import Grammar
+from synth.branching.sizing import Unfit, sized, sizes_of
 from synth.branching.states import Asked, states
+from synth.branching.story import LONGEST_BODY, NESTING, SHORTENING, Story
 from synth.branching.term import Term, assembled, parsed, steps_of
+from synth.budget import UNLIMITED, Budget
+from synth.core import smallest_core
 from synth.effect import size_fields
 from synth.graph import Graph
+from synth.memo import Memo
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of
-from synth.proving import Clock, answer, prove
+from synth.proving import Clock, TimeIsUp, answer, prove
 from synth.questions import questions
 from synth.result import GaveUp, Infeasible, Result
 from synth.target import describe
@@ -46,6 +54,14 @@ DETOURS = 3
 TRIES = 200
 """Programs that are drawn in a row without any within the budget, before it is given up."""
 
+BATCH = 40
+"""Programs that are drawn before it is seen whether too many fail the same question."""
+
+ENOUGH = 4
+"""Programs of a batch that are enough to go on as before."""
+
+STEEPEST_TILT = 1000.0
+
 CHEAP = 60
 """Programs of which the cheapest are taken where there is no chance to draw by."""
 
@@ -53,22 +69,14 @@ CHEAP = 60
 def synthesize(
     problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
 ) -> Result:
-    """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same.
-
-    The time limit is for drawing; a problem of new types takes longer, until its grammar is made.
-    """
+    """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same."""
     clock = Clock.of(time_limit)
     goals = goals_of(problem)
     if isinstance(goals, Infeasible):
         return goals
-    grammar = grammar_of(problem, goals) if _frame(problem, goals).reachable else None
-    if grammar is None or not grammar.total:
-        return replace(_infeasible(problem, goals), seconds=clock.seconds)
-    # The grammar is made once and serves all problems of these types: it does not count as time of this one.
-    clock = replace(clock, deadline=clock.deadline + clock.seconds)
-    graphs = _drawn(problem, grammar, rng, clock) if rng is not None else iter(_cheapest(problem, grammar, count, clock))
-    reason = f"of {TRIES} programs in a row none had branches and kept {problem.target.budget}"
-    return answer(problem, graphs, count, clock, diverse=rng is not None, otherwise=lambda: GaveUp(reason, clock.seconds))
+    run = _Run(problem, goals, clock, rng)
+    graphs = run.graphs() if rng is not None else iter(_cheapest(problem, run, count))
+    return answer(problem, graphs, count, clock, diverse=rng is not None, otherwise=run.reason)
 
 
 def goals_of(problem: Problem) -> tuple[Value, ...] | Infeasible:
@@ -90,16 +98,35 @@ def grammar_of(problem: Problem, goals: tuple[Value, ...]) -> Grammar:
     return _grammar(_frame(problem, goals), tuple(_asked(problem, goals)), problem.max_length)
 
 
-@functools.lru_cache(maxsize=256)
-def _grammar(here: Frame, asked: tuple[Asked, ...], longest: int) -> Grammar:
-    lengths = np.array([0.0 if len(here.sources) == len(here.goals) == 1 else 1.0, *[1.0] * longest])
-    return Grammar(here, states(here, asked), lengths / max(1.0, lengths.sum()))
+GrammarKey = tuple[Frame, tuple[Asked, ...], int, int | None, Budget, float]
+_GRAMMARS: Memo[GrammarKey, Grammar] = Memo(256)
 
 
-def _frame(problem: Problem, goals: tuple[Value, ...]) -> Frame:
+def _grammar(
+    here: Frame,
+    asked: tuple[Asked, ...],
+    longest: int,
+    *,
+    narrowest: int | None = None,
+    budget: Budget = UNLIMITED,
+    tilt: float = 0.0,
+    check: Check = nothing,
+) -> Grammar:
+    key = here, asked, longest, narrowest, budget if tilt else UNLIMITED, tilt
+    known = _GRAMMARS.get(key)
+    if known is None:
+        several = len(here.sources) > 1 or len(here.goals) > 1
+        lengths = np.array([float(several), *(SHORTENING**k for k in range(longest))])
+        story = Story(here, states(here, asked, check=check), favour(here, narrowest, budget, tilt), check=check)
+        known = _GRAMMARS.put(key, Grammar(story, lengths / lengths.sum() if lengths.any() else lengths))
+    known.prepare(check)
+    return known
+
+
+def _frame(problem: Problem, goals: tuple[Value, ...], check: Check = nothing) -> Frame:
     # Widths that are set anew need no more than one width inside that stands for all.
     sizes = problem.sizes[-1:] if problem.widths else problem.sizes
-    return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS)
+    return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS, check=check)
 
 
 def _asked(problem: Problem, goals: tuple[Value, ...]) -> Iterator[Asked]:
@@ -120,53 +147,118 @@ def _moved(requirement: Requirement) -> Requirement:
     return requirement
 
 
-def _infeasible(problem: Problem, goals: tuple[Value, ...]) -> Infeasible:
-    """A smallest set of requirements that no program of the bounds meets, as far as dropping one at a time finds it."""
-    ends = f"{', '.join(map(str, goals))} from {', '.join(map(str, problem.values))}"
-    bounds = f"at most {problem.max_length} steps, branches of at most {LONGEST_BODY}, {NESTING} blocks inside one another"
-    here = _frame(problem, goals)
-    kept = list(_asked(problem, goals)) if here.reachable else []
-    if not here.reachable or not _grammar(here, (), problem.max_length).total:
-        return Infeasible((ends, bounds))
-    for each in list(kept):
-        rest = [other for other in kept if other is not each]
-        if not _grammar(here, tuple(rest), problem.max_length).total:
-            kept = rest
-    return Infeasible((ends, bounds, *dict.fromkeys(each.question.label for each in kept)))
+class _Run:
+    """One search for programs of a problem: drawn given what is cheap to ask, and more where most are refused.
+
+    The story given that a program is accepted is the same story whether what accepts it is asked of the states that it is drawn by
+    or of the finished program; so questions join the states only when most programs fail them, and the prior is tilted to cheap
+    ops (or dear ones) only when most miss the budget.
+    """
+
+    def __init__(self, problem: Problem, goals: tuple[Value, ...], clock: Clock, rng: np.random.Generator | None) -> None:
+        self.problem, self.goals, self.clock, self.rng = problem, goals, clock, rng
+        self.draws = rng if rng is not None else np.random.default_rng(0)
+        self.asked = tuple(_asked(problem, goals))
+        self.kept: tuple[Asked, ...] = ()
+        self.tilt = 0.0
+        self.impossible = False
+
+    def graphs(self) -> Iterator[Graph]:
+        """Programs within the budget and the bounds that answer all questions, until it is of no use to go on."""
+        misses = 0
+        try:
+            while misses < TRIES:
+                grammar = self.grammar()
+                if grammar is None:
+                    self.impossible = True
+                    return
+                causes: Counter[Asked | Unfit | None] = Counter()
+                for _ in range(BATCH):
+                    found = self._candidate(grammar.sample(self.draws))
+                    if isinstance(found, Graph):
+                        yield found
+                    causes[None if isinstance(found, Graph) else found] += 1
+                    misses = 0 if isinstance(found, Graph) else misses + 1
+                    self.clock.check()
+                if causes[None] < ENOUGH:
+                    misses = 0 if self._refined(causes) else misses
+        except TimeIsUp:
+            return
+
+    def grammar(self) -> Grammar | None:
+        """The grammar by which programs are drawn; None if it accepts nothing. TimeIsUp if there is no time to make it."""
+        here = within(_frame(self.problem, self.goals, self.clock.check), self.narrowest, self.problem.target.budget)
+        return self._accepting(here, self.kept)
+
+    @property
+    def narrowest(self) -> int | None:
+        return min(self.problem.widths, default=None)
+
+    def _accepting(self, here: Frame, asked: tuple[Asked, ...]) -> Grammar | None:
+        if not here.reachable:
+            return None
+        budget, check = self.problem.target.budget, self.clock.check
+        made = _grammar(here, asked, self.problem.max_length, narrowest=self.narrowest, budget=budget, tilt=self.tilt, check=check)
+        return made if made.total else None
+
+    def _candidate(self, term: Term) -> Graph | Asked | Unfit:
+        """A term as a program that answers all questions and is within the budget and the bounds, or what it fails."""
+        if sum(1 for _ in steps_of(term)) > LARGEST:
+            return Unfit.LARGE
+        graph = assembled(self.problem.values, term)
+        return unmet(graph, self.asked) or sized(graph, self.problem.widths, self.problem.target.budget, self.rng)
+
+    def _refined(self, causes: Counter[Asked | Unfit | None]) -> bool:
+        """Asks one more question of the states, or tilts the prior, by what most programs failed; False if nothing is left."""
+        for cause, _ in causes.most_common():
+            if isinstance(cause, Asked) and cause not in self.kept:
+                self.kept = tuple(each for each in self.asked if each in self.kept or each is cause)
+                return True
+            step = {Unfit.DEAR: 1.0, Unfit.CHEAP: -1.0}.get(cause, 0.0) if isinstance(cause, Unfit) else 0.0
+            if step and abs(self.tilt) < STEEPEST_TILT:
+                self.tilt = 4 * self.tilt if self.tilt * step > 0 else 0.0 if self.tilt else step
+                return True
+        return False
+
+    def reason(self) -> Infeasible | GaveUp:
+        """Why nothing was found."""
+        if self.clock.is_up and not self.impossible:
+            return GaveUp(f"the time was up before a program was found within {self.problem.target.budget}", self.clock.seconds)
+        if not self.impossible:
+            reason = f"of {TRIES} programs in a row none had branches and kept {self.problem.target.budget}"
+            return GaveUp(reason, self.clock.seconds)
+        return Infeasible((*self._bounds(), *self._core()), self.clock.seconds)
+
+    def _bounds(self) -> tuple[str, str]:
+        """What is asked of every program, whatever the requirements."""
+        ends = f"{', '.join(map(str, self.goals))} from {', '.join(map(str, self.problem.values))}"
+        bodies = f"branches of at most {LONGEST_BODY}, {NESTING} blocks inside one another"
+        return ends, f"at most {self.problem.max_length} steps, {bodies}"
+
+    def _core(self) -> list[str]:
+        """A smallest set of what is asked that nothing within the bounds meets, as far as the time allows."""
+        budget = self.problem.target.budget
+        limits = [name for name in ("params", "macs") if getattr(budget, name).high < math.inf]
+
+        def excluded(parts: list[Asked | str]) -> bool:
+            asked = tuple(each for each in parts if isinstance(each, Asked))
+            limit = Budget(**{each: getattr(budget, each) for each in parts if isinstance(each, str)})
+            try:
+                here = within(_frame(self.problem, self.goals, self.clock.check), self.narrowest, limit)
+                return self._accepting(here, asked) is None
+            except TimeIsUp:
+                return False
+
+        parts: list[Asked | str] = [*self.asked, *limits]
+        found = smallest_core(parts, excluded, is_late=lambda: self.clock.is_up)
+        names = {"params": f"{budget.params} parameters", "macs": f"{budget.macs} MACs"}
+        return list(dict.fromkeys(names[each] if isinstance(each, str) else each.question.label for each in found))
 
 
-def _drawn(problem: Problem, grammar: Grammar, rng: np.random.Generator, clock: Clock) -> Iterator[Graph]:
-    misses = 0
-    while misses < TRIES and not clock.is_up:
-        graph = _candidate(problem, grammar.sample(rng), rng)
-        misses = misses + 1 if graph is None else 0
-        if graph is not None:
-            yield graph
-
-
-def _candidate(problem: Problem, term: Term, rng: np.random.Generator | None) -> Graph | None:
-    """A term as a program within the budget and the bounds, or None."""
-    if not _fits(problem, term):
-        return None
-    return sized(assembled(problem.values, term), problem.widths, problem.target.budget, rng)
-
-
-def _fits(problem: Problem, term: Term) -> bool:
-    ops = list(steps_of(term))
-    several = len(problem.values) > 1 or problem.outputs > 1
-    return len(ops) <= LARGEST and (several or any(op.arity != 1 for op in ops))
-
-
-def _cheapest(problem: Problem, grammar: Grammar, count: int, clock: Clock) -> list[Graph]:
+def _cheapest(problem: Problem, run: _Run, count: int) -> list[Graph]:
     """The cheapest of some programs, each with its smallest widths."""
-    rng, cost = np.random.default_rng(0), cost_of(problem)
-    found: dict[str, Graph] = {}
-    for _ in range(max(CHEAP, 4 * count)):
-        graph = _candidate(problem, grammar.sample(rng), None)
-        if graph is not None:
-            found[graph.hash] = graph
-        if clock.is_up:
-            break
+    found = {graph.hash: graph for graph in itertools.islice(run.graphs(), max(CHEAP, 4 * count))}
+    cost = cost_of(problem)
     return sorted(found.values(), key=lambda graph: _total(graph, cost))
 
 
@@ -186,9 +278,14 @@ def derivable(problem: Problem, graph: Graph) -> bool:
 def probability(problem: Problem, graph: Graph) -> float:
     """The probability that one draw for a problem gives a program's ops, sizes aside; 0 for what is not within the bounds."""
     goals, term = goals_of(problem), parsed(graph)
-    if isinstance(goals, Infeasible) or term is None or not _fits(problem, term) or not _frame(problem, goals).reachable:
+    if (
+        isinstance(goals, Infeasible)
+        or term is None
+        or sum(1 for _ in steps_of(term)) > LARGEST
+        or not _frame(problem, goals).reachable
+    ):
         return 0.0
-    return grammar_of(problem, goals).probability(term)
+    return membership.probability(grammar_of(problem, goals), term)
 
 
 def _widths_are_drawn(problem: Problem, graph: Graph) -> bool:

@@ -23,6 +23,10 @@ REFUSALS = 1000
 """Candidates that may turn out not to meet the target before a procedure gives up."""
 
 
+class TimeIsUp(Exception):
+    """The time was up within a piece of work; a procedure turns it into GaveUp."""
+
+
 @dataclass(frozen=True)
 class Clock:
     """When a procedure was started and when it must be done, in seconds of the monotonic clock."""
@@ -44,6 +48,11 @@ class Clock:
     @property
     def is_up(self) -> bool:
         return time.monotonic() > self.deadline
+
+    def check(self) -> None:
+        """TimeIsUp if it is: for work whose result is of no use in parts."""
+        if self.is_up:
+            raise TimeIsUp
 
 
 def prove(problem: Problem, graph: Graph) -> Proof:

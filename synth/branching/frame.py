@@ -5,11 +5,11 @@ Nothing is listed by name: a merge is any op of several inputs, its ways are the
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.space import Alphabet
 
@@ -19,6 +19,13 @@ DETOUR = 1
 BINARY = 2
 
 Bare = tuple[tuple[int | None, ...], str]
+
+
+Check = Callable[[], object]
+
+
+def nothing() -> None:
+    """The check of work that nothing ends."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,38 @@ class Frame:
         return bool(self.values)
 
 
-@functools.lru_cache(maxsize=256)
-def frame(
-    op_types: tuple[type[Op], ...], sizes: tuple[int, ...], sources: tuple[Value, ...], goals: tuple[Value, ...], longest: int
-) -> Frame:
-    """The frame of a vocabulary with up to `longest` changes of shape.
+NOWHERE = Frame((), (), (), (), ())
 
-    Its channel counts are `sizes`, those of the ends, and half of a goal's.
+FrameKey = tuple[tuple[type[Op], ...], tuple[int, ...], tuple[Value, ...], tuple[Value, ...], int]
+_FRAMES: Memo[FrameKey, Frame] = Memo(256)
+
+
+def frame(
+    op_types: tuple[type[Op], ...],
+    sizes: tuple[int, ...],
+    sources: tuple[Value, ...],
+    goals: tuple[Value, ...],
+    longest: int,
+    *,
+    check: Check = nothing,
+) -> Frame:
+    """The frame of a vocabulary with up to `longest` changes of shape; memoised.
+
+    Its channel counts are `sizes`, those of the ends, and half of a goal's. `check` is called between the parts of the work, and
+    may raise to end it.
     """
+    key = op_types, sizes, sources, goals, longest
+    return _FRAMES.get(key) or _FRAMES.put(key, _frame(op_types, sizes, sources, goals, longest, check))
+
+
+def _frame(
+    op_types: tuple[type[Op], ...],
+    sizes: tuple[int, ...],
+    sources: Sequence[Value],
+    goals: Sequence[Value],
+    longest: int,
+    check: Check,
+) -> Frame:
     counts = {value.channels for value in (*sources, *goals)} | set(sizes)
     counts |= {goal.channels // 2 for goal in goals if goal.channels % 2 == 0}
     alphabet = Alphabet.of({op_type.kind(): op_type for op_type in op_types}, sorted(counts))
@@ -61,10 +92,15 @@ def frame(
         op for op_type in op_types if op_type.arity != 1 and op_type.taste > 0 for op in alternatives(op_type, sorted(counts))
     )
     for limit in range(longest + 1):
-        if set(goals) <= set(_reached(alphabet, merges, counts, sources, goals, limit)):
-            found = _reached(alphabet, merges, counts, sources, goals, limit + DETOUR)
-            return _trimmed(alphabet, merges, tuple(found), sources, goals)
-    return Frame((), (), (), (), ())
+        if not set(goals) <= set(_reached(alphabet, merges, counts, sources, goals, limit, check)):
+            continue
+        values = tuple(_reached(alphabet, merges, counts, sources, goals, limit + DETOUR, check))
+        place = {value: index for index, value in enumerate(values)}
+        moves = tuple(tuple((op, place[after]) for op, after in alphabet.moves(value) if after in place) for value in values)
+        check()
+        ends = (tuple(place[value] for value in each) for each in (sources, goals))
+        return trimmed(Frame(values, moves, tuple(_ways(merges, values)), *ends))
+    return NOWHERE
 
 
 def bare(value: Value) -> Bare:
@@ -73,13 +109,20 @@ def bare(value: Value) -> Bare:
 
 
 def _reached(
-    alphabet: Alphabet, merges: tuple[Op, ...], counts: set[int], sources: Sequence[Value], goals: Sequence[Value], limit: int
+    alphabet: Alphabet,
+    merges: tuple[Op, ...],
+    counts: set[int],
+    sources: Sequence[Value],
+    goals: Sequence[Value],
+    limit: int,
+    check: Check,
 ) -> list[Value]:
     """The types that up to `limit` shape changes lead to; those at the limit only if they are, or merge into, a goal's shape."""
     ends = {bare(goal) for goal in goals}
     changes = dict.fromkeys(sources, 0)
     waiting = list(changes)
     for value in waiting:
+        check()
         for _, after in alphabet.moves(value):
             made = changes[value] + (bare(after) != bare(value))
             if made >= changes.get(after, made + 1) or made > limit or after.shape[-1] not in counts:
@@ -126,37 +169,24 @@ def _ways(merges: Sequence[Op], values: Sequence[Value]) -> Iterator[Way]:
                 yield Way(merge, tuple(place[value] for value in operands), place[made])
 
 
-def _operands(merge: Op, values: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
-    if merge.arity not in (None, BINARY):
-        return ((value,) * merge.arity for value in values)
-    return (
-        itertools.combinations_with_replacement(values, BINARY) if merge.commutative else itertools.product(values, repeat=BINARY)
-    )
-
-
-def _trimmed(
-    alphabet: Alphabet, merges: Sequence[Op], values: tuple[Value, ...], sources: Sequence[Value], goals: Sequence[Value]
-) -> Frame:
-    """The frame of the types from which a goal can be reached."""
-    place = {value: index for index, value in enumerate(values)}
-    moves = [[(op, place[after]) for op, after in alphabet.moves(value) if after in place] for value in values]
-    ways = tuple(_ways(merges, values))
-    useful = {place[goal] for goal in goals}
+def trimmed(whole: Frame) -> Frame:
+    """The frame of the types from which a goal can be reached; none if a source is not among them."""
+    useful = set(whole.goals)
     while True:
-        more = {index for index, steps in enumerate(moves) if any(after in useful for _, after in steps)}
-        more |= {operand for way in ways if way.after in useful for operand in way.operands}
+        more = {index for index, steps in enumerate(whole.moves) if any(after in useful for _, after in steps)}
+        more |= {operand for way in whole.ways if way.after in useful for operand in way.operands}
         if more <= useful:
             break
         useful |= more
-    if not {place[source] for source in sources} <= useful:
-        return Frame((), (), (), (), ())
+    if not set(whole.sources) <= useful:
+        return NOWHERE
     new = {old: index for index, old in enumerate(sorted(useful))}
     return Frame(
-        tuple(values[old] for old in new),
-        tuple(tuple((op, new[after]) for op, after in moves[old] if after in new) for old in new),
-        tuple(Way(way.merge, tuple(new[each] for each in way.operands), new[way.after]) for way in ways if _kept(way, new)),
-        tuple(new[place[source]] for source in sources),
-        tuple(new[place[goal]] for goal in goals),
+        tuple(whole.values[old] for old in new),
+        tuple(tuple((op, new[after]) for op, after in whole.moves[old] if after in new) for old in new),
+        tuple(Way(way.merge, tuple(new[each] for each in way.operands), new[way.after]) for way in whole.ways if _kept(way, new)),
+        tuple(new[source] for source in whole.sources),
+        tuple(new[goal] for goal in whole.goals),
     )
 
 

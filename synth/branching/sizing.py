@@ -6,6 +6,7 @@ channels. What is finally returned is verified as a whole.
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,21 +92,34 @@ def _follows(op: Op, value: Value) -> bool:
     return own.channels == value.channels and other.channels == doubled.channels
 
 
-def sized(graph: Graph, widths: Sequence[int], budget: Budget, rng: np.random.Generator | None) -> Graph | None:
+class Unfit(enum.Enum):
+    """Why a program is not within the budget and the bounds."""
+
+    DEAR = "too dear at its smallest widths"
+    CHEAP = "too cheap at its largest widths"
+    MISSED = "no draw of its widths kept the budget"
+    LARGE = "too many nodes"
+
+
+def sized(graph: Graph, widths: Sequence[int], budget: Budget, rng: np.random.Generator | None) -> Graph | Unfit:
     """The graph with its free widths from `widths` so that it keeps the budget; drawn with `rng`, the smallest without.
 
-    None if some attempts do not find any: each draws all widths and then draws one after the other again, nearer to the budget.
-    Multiply-adds are estimated here, in proportion to an op's weights; the proof counts them.
+    Each of some attempts draws all widths and then draws one after the other again, nearer to the budget. Multiply-adds are
+    estimated here, in proportion to an op's weights; the proof counts them.
     """
     plan = _Plan(graph)
     groups = plan.groups if widths else ()
     ordered = sorted(set(widths))
+    for width, unfit in ((0, Unfit.DEAR), (-1, Unfit.CHEAP)):
+        side = plan.side(dict.fromkeys(groups, ordered[width] if ordered else 0), budget)
+        if side is unfit:
+            return unfit
     for _ in range(ATTEMPTS if rng is not None and groups else 1):
         places = rng.integers(len(ordered), size=len(groups)) if rng is not None else np.zeros(len(groups), dtype=int)
         found = _moved(plan, groups, ordered, places, budget, rng or np.random.default_rng(0))
         if found is not None:
             return found
-    return None
+    return Unfit.MISSED
 
 
 def _moved(
@@ -113,19 +127,16 @@ def _moved(
 ) -> Graph | None:
     for _ in range(1 + len(groups) * max(1, len(widths) - 1)):
         chosen = {group: widths[place] for group, place in zip(groups, places, strict=True)}
-        nodes = plan.nodes(chosen)
-        cost = plan.cost(nodes, chosen)
-        if cost is None:
-            return None
-        params, macs = cost
-        if budget.distance(params, macs) == 0:
-            return replace(plan.graph, nodes=nodes)
-        step = -1 if params > budget.params.high or macs > budget.macs.high else 1
+        side = plan.side(chosen, budget)
+        if side is None:
+            return replace(plan.graph, nodes=plan.nodes(chosen))
+        step = {Unfit.DEAR: -1, Unfit.CHEAP: 1}.get(side, 0)
         able = [index for index, place in enumerate(places) if 0 <= place + step < len(widths)]
         if not able:
             return None
         index = able[int(rng.integers(len(able)))]
-        places[index] = rng.integers(places[index]) if step < 0 else rng.integers(places[index] + 1, len(widths))
+        low, high = (0, places[index]) if step < 0 else (places[index] + 1, len(widths)) if step else (0, len(widths))
+        places[index] = rng.integers(low, high)
     return None
 
 
@@ -145,6 +156,16 @@ class _Plan:
             width = chosen.get(self.ties.find(node.name)) if size_fields(type(node.op)) else None
             found.append(node if width is None else replace(node, op=with_size(node.op, width)))
         return tuple(found)
+
+    def side(self, chosen: Mapping[str, int], budget: Budget) -> Unfit | None:
+        """Where these widths are beside the budget; None if within it, MISSED if they do not fit."""
+        cost = self.cost(self.nodes(chosen), chosen)
+        if cost is None:
+            return Unfit.MISSED
+        pairs = list(zip(cost, (budget.params, budget.macs), strict=True))
+        if any(figure > interval.high for figure, interval in pairs):
+            return Unfit.DEAR
+        return Unfit.CHEAP if any(figure < interval.low for figure, interval in pairs) else None
 
     def cost(self, nodes: Sequence[Node], chosen: Mapping[str, int]) -> tuple[int, int] | None:
         """(parameters, multiply-adds) of one example; None if the widths do not fit."""

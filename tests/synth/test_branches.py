@@ -27,9 +27,11 @@ from synth import (
     vocabulary,
 )
 from synth.branches import derivable, goals_of, grammar_of, probability
+from synth.branching import membership
 from synth.branching.grammar import Grammar
 from synth.branching.sizing import sizes_of
-from synth.branching.term import Block, Term, assembled, parsed
+from synth.branching.story import sizeless
+from synth.branching.term import Block, Body, Term, assembled, parsed
 from synth.budget import Budget
 from synth.effect import size_fields, with_size
 from synth.graph import Node
@@ -77,11 +79,11 @@ def test_programs_are_drawn_as_often_as_the_grammar_says() -> None:
     """Chi-square of draws against the probabilities that reading the drawn programs gives, the rare ones as one class."""
     problem = Problem(VECTOR, Target.asking((None, 4), depth=2), 2, (4,), vocabulary=TINY)
     drawn, rng = grammar(problem), np.random.default_rng(0)
-    draws = 2000
+    draws = 1200
     terms = [drawn.sample(rng) for _ in range(draws)]
-    hashes = [assembled([VECTOR], term).hash for term in terms]
-    counts, different = collections.Counter(hashes), dict(zip(hashes, terms, strict=True))
-    odds = {name: drawn.probability(term) for name, term in different.items()}
+    names = [_sizes_aside(term.trunk) for term in terms]
+    counts, different = collections.Counter(names), dict(zip(names, terms, strict=True))
+    odds = {name: membership.probability(drawn, term) for name, term in different.items()}
     usual = [name for name, p in odds.items() if p * draws >= 5]
     expected = np.array([odds[name] * draws for name in usual])
     seen = np.array([counts[name] for name in usual])
@@ -89,6 +91,18 @@ def test_programs_are_drawn_as_often_as_the_grammar_says() -> None:
     assert len(usual) > 8 and rest > 5
     statistic = float(((seen - expected) ** 2 / expected).sum() + (draws - seen.sum() - rest) ** 2 / rest)
     assert statistic < len(usual) + 4 * np.sqrt(2 * len(usual))
+
+
+def _sizes_aside(body: Body) -> str:
+    """What the probability of a program is about: its ops without their sizes, commuting branches in any order."""
+    steps = []
+    for step in body:
+        if isinstance(step, Block):
+            inner = [_sizes_aside(branch) for branch in step.branches]
+            steps.append(f"{step.merge}({sorted(inner) if step.merge.commutative else inner})")
+        else:
+            steps.append(str(sizeless(step)))
+    return " → ".join(steps)
 
 
 def test_every_small_program_that_meets_the_target_is_derivable_and_no_other_is() -> None:
@@ -121,7 +135,7 @@ def test_what_is_drawn_can_be_read_again() -> None:
     for _ in range(40):
         term = drawn.sample(rng)
         read = parsed(assembled([small().value], term))
-        assert read is not None and drawn.probability(read) > 0
+        assert read is not None and membership.probability(drawn, read) > 0
 
 
 def test_a_graph_whose_branches_share_a_node_is_not_series_parallel() -> None:
@@ -206,8 +220,17 @@ def test_contradictory_shapes_and_shapes_out_of_reach_are_infeasible() -> None:
     assert isinstance(wider, Infeasible)
 
 
+def test_a_budget_below_what_the_requirements_cost_is_infeasible_with_the_smallest_contradiction() -> None:
+    asked = small(widths=(8,), target=small().target.within(Budget(Interval(0, 1), Interval(0, 10**9))))
+    result = synthesize(asked, "branches", rng=np.random.default_rng(0))
+    assert isinstance(result, Infeasible)
+    assert result.core[2:] == ("mixing of input axis 3 at least (all all all all)", "at most 1 parameters")
+
+
 def test_a_budget_that_was_not_met_is_no_proof() -> None:
-    asked = small(widths=(8,), target=small().target.within(Budget(Interval(0, 1))))
+    """Relu and norms have an even number of parameters, which no bound on sums sees."""
+    three = Target.asking((None, 4, 4, 8)).within(Budget(Interval(3, 3)))
+    asked = Problem(Value((None, 4, 4, 8)), three, 2, (8,), vocabulary=vocabulary(Relu, BatchNorm, Add))
     assert isinstance(synthesize(asked, "branches", rng=np.random.default_rng(0)), GaveUp)
 
 
