@@ -32,6 +32,7 @@ from alphanas.options import (
     ListOf,
     Number,
     OneOf,
+    Store,
     Switch,
     Text,
     flatten,
@@ -195,6 +196,27 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Study:
+    """Where the study's rows are kept, and how long it waits for what can be mended."""
+
+    store: str = option(
+        "",
+        Store(),
+        "postgresql://USER@HOST:PORT/DATABASE for a study of several machines; empty: study.sqlite in the run folder. A password is not"
+        " written down: resume with PGPASSWORD, ~/.pgpass, or the whole address in ALPHANAS_STORE",
+        shown=False,
+    )
+    name: str = option(
+        "",
+        Text("a name of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9_.-]{1,48}", empty=True),
+        "the study's name in the database, which may hold several; empty: the run folder's",
+    )
+    patience: float = option(
+        3600.0, Duration(), "wait so long for a full disk, a read-only folder or a lost database to be mended, then stop"
+    )
+
+
+@dataclass(frozen=True)
 class Execution:
     """Where the work runs."""
 
@@ -225,6 +247,7 @@ class Config:
     hardware: Hardware = section(Hardware)
     finish: Finish = section(Finish)
     execution: Execution = section(Execution)
+    study: Study = section(Study)
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, Any]) -> Config:
@@ -252,13 +275,15 @@ class Config:
 
     def replace(self, **changes: Any) -> Config:
         """A copy with top-level fields replaced, checked again."""
-        return Config.from_mapping(replace(self, **changes).to_mapping())
+        changed = replace(self, **changes)
+        # The mapping is without the password of the store.
+        return replace(Config.from_mapping(changed.to_mapping()), study=changed.study)
 
 
 # What may change between a search and its resume: when it stops, on how many processes it runs, and where its data lies (which the
 # study's fingerprint of the data then checks); never what it proposes.
 FREE_TO_CHANGE = frozenset(
-    {"time_limit", "workers", "search.max_candidates", "execution.threads", "execution.memory", "data.source"}
+    {"time_limit", "workers", "search.max_candidates", "execution.threads", "execution.memory", "data.source", "study.patience"}
 )
 
 

@@ -8,6 +8,7 @@ failed while running. `error.cause` is a word that a program can ask for ("disk_
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,12 @@ class Fault:
     def __str__(self) -> str:
         parts = [self.saw, f"wanted {self.wanted}" if self.wanted else "", self.remedy]
         text = "; ".join(part for part in parts if part)
-        return _printable(" ".join((f"{self.thing}: {text}" if text else self.thing).split()))
+        return without_password(_printable(" ".join((f"{self.thing}: {text}" if text else self.thing).split())))
+
+
+def without_password(text: str) -> str:
+    """The same text without the passwords of the addresses in it: `scheme://user:password@host` is `scheme://user@host`."""
+    return re.sub(r"(\w://[^/?#:@\s]*):\S*@", r"\1@", text)
 
 
 def _printable(text: str) -> str:

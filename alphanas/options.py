@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
-from alphanas.errors import Fault, nearest
+from alphanas.errors import Fault, nearest, without_password
 
 
 class Refused(ValueError):
@@ -166,6 +167,40 @@ class Interval:
         return [self.end.write(end) for end in value]
 
 
+STORE_WANTED = "postgresql://USER@HOST:PORT/DATABASE"
+STORE_OPTIONS = frozenset({"sslmode", "sslrootcert", "host", "port", "connect_timeout", "target_session_attrs", "gssencmode"})
+
+
+def store_fault(url: str) -> str | None:
+    """What is wrong with the address of a PostgreSQL database; None if it is good."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return STORE_WANTED
+    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/") or parts.fragment or not url.isprintable():
+        return STORE_WANTED
+    unknown = sorted(set(options) - STORE_OPTIONS)
+    return f"{STORE_WANTED}, after ? only {', '.join(sorted(STORE_OPTIONS))}, not {unknown[0]}" if unknown else None
+
+
+@dataclass(frozen=True)
+class Store:
+    """The address of a PostgreSQL database, or nothing. What is written has no password, so that it stays in memory."""
+
+    def read(self, value: object) -> str:
+        if value == "":
+            return ""
+        fault = store_fault(value) if isinstance(value, str) else STORE_WANTED
+        if not isinstance(value, str) or fault is not None:
+            raise Refused(f"nothing (SQLite), or {fault}")
+        return value
+
+    def write(self, value: str) -> str:
+        return without_password(value)
+
+
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SHORTEST = 0.001
 LONGEST = 10 * 365 * 86400.0
@@ -208,9 +243,9 @@ def format_duration(seconds: float) -> str:
     return f"{Decimal(repr(float(seconds))):f}".removesuffix(".0") + "s"
 
 
-def option(default: Any, kind: Kind, help: str) -> Any:
-    """A dataclass field that knows its kind and meaning."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "help": help})
+def option(default: Any, kind: Kind, help: str, *, shown: bool = True) -> Any:
+    """A dataclass field that knows its kind and meaning; what is not `shown` is left out of the section's `repr`."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help}, repr=shown)
 
 
 def section(kind: type) -> Any:
@@ -285,7 +320,7 @@ def _nearest_key(key: str, prefix: str, fields: Iterable[str], elsewhere: Iterab
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = without_password(repr(value))
     return text if len(text) <= 80 else text[:77] + "…"
 
 

@@ -100,7 +100,9 @@ def resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not (folder / "study.sqlite").is_file():
+        from alphanas.study import holds_study
+
+        if not holds_study(folder):
             raise UserError("stopped", saw="nothing had been written", exit_code=FAILED, cause="interrupted") from None
         remedy = f"go on with: python -m alphanas resume {folder}"
         raise UserError(

@@ -107,7 +107,9 @@ def _subject(arguments: argparse.Namespace) -> _Subject:
     folder = Path(arguments.model)
     if arguments.input is not None:
         return _model(arguments)
-    if (folder / "graph.json").is_file() and not (folder / "study.sqlite").exists():
+    from alphanas.study import holds_study
+
+    if (folder / "graph.json").is_file() and not holds_study(folder):
         from alphanas.export import open_graph
 
         return _Subject({"graph": str(folder)}, *open_graph(folder))

@@ -59,7 +59,9 @@ def _fresh_folder(wanted: Path) -> Path:
 
 def _check_free(folder: Path) -> None:
     """A folder of another study is never written over, and a place that cannot be a folder is told at once."""
-    if (folder / "study.sqlite").exists():
+    from alphanas.study import holds_study
+
+    if holds_study(folder):
         remedy = f"give another --out, or go on with it: python -m alphanas resume {folder}"
         raise UserError(f"--out {folder}", saw="it already holds a study", remedy=remedy, cause="exists")
     if folder.exists() and not folder.is_dir():

@@ -9,7 +9,10 @@ Reading (no jax needed, never writes; works while a search is running, on read-o
     candidate.outcomes(stage=None), .values(stage), .accuracies(stage), .params, .macs, .error, .accuracy, .latency_ms,
         .objective(name), .weights(), .artifact(kind), .save(folder), .lineage(), .summary()
 
-Writing (one process at a time, held by a file lock; every call is one committed transaction):
+Rows are in study.sqlite, or with `store="postgresql://…"` in PostgreSQL, one schema a study; `store.json` in the folder says where.
+With `patience=Patience(seconds, tell)` a full disk, a read-only folder or a lost database makes a call wait until it is mended.
+
+Writing (one process a run folder, held by a file lock; every call is one committed transaction):
 
     with create_study(folder, config=config.to_mapping(), config_toml=config.to_toml(), key=config.seed,
                       fingerprint=pictures.fingerprint, environment=environment(threads=2)) as recorder:
@@ -23,10 +26,14 @@ Writing (one process at a time, held by a file lock; every call is one committed
                          artifacts={"weights/short": path})
             → Outcome; (candidate, stage, discriminator) exists once: a late one is logged and the first is returned
         recorder.find(7, "short", 0) → Outcome | None; recorder.done(7, "short") → bool
-        recorder.decide("generation", {"number": 3, "ids": […]})   # append-only log, read by study.decisions(kind)
+        recorder.decide("generation", {"number": 3, "ids": […]})   # append-only log, read by study.decisions(kind); `once="name"`:
+                                                              # only if the log has no entry of that name
         recorder.decide("best", {"candidate": 7, …})               # what study.best() then gives
         recorder.scratch("name.safetensors") → path in the run folder for a worker's output; `artifacts=` moves it in
         with recorder.transaction(): …                        # several writes, all or none
+        recorder.together(calls)                              # the same for a function, which is called again after a pause
+        lease = recorder.lease(7, "short", 0)                 # None while another process works on it; recorder.renew() now and then
+        recorder.outcome(7, "short", discriminator=0, values={…}, lease=lease)    # raises Superseded if it was taken over since
         recorder.finish("done")                               # or "stopped", "failed", …
 
 Statuses: ok, rejected, failed, duplicate, infeasible, gave_up.
@@ -44,23 +51,31 @@ Also: `pareto_front(points)`, `hypervolume`, `curve_distance`; `write_atomic(pat
 from alphanas.study.candidate import Candidate
 from alphanas.study.environment import environment
 from alphanas.study.files import write_atomic
+from alphanas.study.leases import Lease, Superseded
 from alphanas.study.pareto import curve_distance, hypervolume, pareto_front
+from alphanas.study.patience import IMPATIENT, Patience
+from alphanas.study.place import holds_study
 from alphanas.study.recorder import Recorder, create_study, resume_study
 from alphanas.study.records import STAGES, STATUSES, Artifact, Decision, Outcome
 from alphanas.study.study import Study, open_study
 
 __all__ = [
+    "IMPATIENT",
     "STAGES",
     "STATUSES",
     "Artifact",
     "Candidate",
     "Decision",
+    "Lease",
     "Outcome",
+    "Patience",
     "Recorder",
     "Study",
+    "Superseded",
     "create_study",
     "curve_distance",
     "environment",
+    "holds_study",
     "hypervolume",
     "open_study",
     "pareto_front",

@@ -1,4 +1,4 @@
-"""Connections to a run folder's SQLite file, for its one writer and for any number of readers.
+"""Connections to a study's rows; here to a run folder's SQLite file, for its one writer and for any number of readers.
 
 Write-ahead log with `synchronous=NORMAL`: a commit is in the operating system's hands before the call returns, so that no death of
 our process can lose it. A power cut can lose the last commits, never break the file; that work is done again, and costs less than a
@@ -21,11 +21,30 @@ from urllib.parse import quote
 from sqlalchemy import Engine, QueuePool, create_engine, event
 
 from alphanas.study.files import DATABASE
+from alphanas.study.place import Place
 
 BUSY_S = 30.0
 
 
-def writer(folder: Path) -> Engine:
+def writer(place: Place) -> Engine:
+    """The engine for those who record: the one process that holds the folder's lock, or many on PostgreSQL."""
+    if place.remote:
+        from alphanas.study import postgres
+
+        return postgres.writer(place)
+    return _file_writer(place.folder)
+
+
+def reader(place: Place, steps: Sequence[str] = ()) -> Engine:
+    """An engine that cannot write; it sees every commit of a running writer. With migration steps, a migrated copy in memory."""
+    if place.remote:
+        from alphanas.study import postgres
+
+        return postgres.reader(place)
+    return _file_reader(place.folder, steps)
+
+
+def _file_writer(folder: Path) -> Engine:
     """The engine of the one process that holds the folder's lock."""
     path = folder / DATABASE
 
@@ -49,8 +68,7 @@ def fold(folder: Path) -> None:
         connection.execute("PRAGMA journal_mode=DELETE")
 
 
-def reader(folder: Path, steps: Sequence[str] = ()) -> Engine:
-    """An engine that cannot write; it sees every commit of a running writer. With migration steps, a migrated copy in memory."""
+def _file_reader(folder: Path, steps: Sequence[str]) -> Engine:
     path = folder / DATABASE
 
     def connect() -> sqlite3.Connection:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import time
+import uuid
 from pathlib import Path
 
 from alphanas.errors import FAILED, UserError
@@ -33,9 +35,11 @@ class Lock:
                 os.close(self._file)
                 raise _held(folder, holder)
             time.sleep(0.05)
+        self.identity = _identity(self._file)
+        record = {"pid": os.getpid(), "host": socket.gethostname(), "folder": self.identity}
         with translated(folder):
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            os.pwrite(self._file, json.dumps(record).encode(), 0)
 
     def held(self) -> bool:
         """Whether it is still ours."""
@@ -66,6 +70,15 @@ def _try_lock(file: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _identity(file: int) -> str:
+    """What tells this run folder from others, the same for all who ever held its lock."""
+    try:
+        found = str(json.loads(os.pread(file, 4096, 0))["folder"])
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        found = ""
+    return found if re.fullmatch("[0-9a-f]{32}", found) else uuid.uuid4().hex
 
 
 def _holder(file: int) -> str:

@@ -1,4 +1,4 @@
-"""The tables. Rows are only ever added, never changed: what is the case now is derived from them.
+"""The tables. Rows are only ever added, never changed (leases apart): what is the case now is derived from them.
 
 Plain SQLAlchemy Core with portable types, so that PostgreSQL can stand in for SQLite.
 """
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -21,11 +22,19 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = 2
 
 # Version → SQL that makes it the next one. A search applies it to the store, a reader to a copy in memory. Whoever changes a table
 # adds the step here and a run folder of the old version to the tests.
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE decisions ADD COLUMN ticket VARCHAR(64)",
+        "CREATE UNIQUE INDEX decisions_ticket ON decisions (ticket)",
+        "CREATE TABLE leases (candidate INTEGER NOT NULL, stage VARCHAR(32) NOT NULL, discriminator VARCHAR(128) NOT NULL,"
+        " token INTEGER NOT NULL, owner VARCHAR(128) NOT NULL, expires FLOAT NOT NULL,"
+        " PRIMARY KEY (candidate, stage, discriminator))",
+    )
+}
 
 
 def steps_from(version: int) -> tuple[str, ...]:
@@ -100,4 +109,17 @@ decisions = Table(
     Column("kind", String(64), nullable=False, index=True),
     Column("payload", JSON, nullable=False),
     Column("time", Float, nullable=False),
+    Column("ticket", String(64)),  # one entry for a ticket: what is written again after a lost connection is not doubled
+    Index("decisions_ticket", "ticket", unique=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("candidate", Integer, primary_key=True, autoincrement=False),
+    Column("stage", String(32), primary_key=True),
+    Column("discriminator", String(128), primary_key=True),
+    Column("token", Integer, nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("expires", Float, nullable=False),
 )

@@ -13,6 +13,7 @@ from alphanas.study.faults import NotAFact
 from alphanas.study.records import Artifact, Decision, Outcome
 
 # Never read into memory with the rest: a graph is kilobytes, and a study may hold a hundred thousand.
+DECISION_COLUMNS = [column for column in schema.decisions.c if column.name != "ticket"]
 CANDIDATE_COLUMNS = [column for column in schema.candidates.c if column.name != "graph_json"]
 
 
@@ -41,7 +42,7 @@ def artifacts_after(connection: Connection, sequence: int) -> list[tuple[int, Ar
 def decisions_of(connection: Connection, kind: str | None) -> list[Decision]:
     """The log, or its entries of one kind, oldest first."""
     table = schema.decisions
-    query = select(table).order_by(table.c.sequence)
+    query = select(*DECISION_COLUMNS).order_by(table.c.sequence)
     rows = connection.execute(query if kind is None else query.where(table.c.kind == kind))
     typed = (_typed(row, DECISION_TYPES) for row in rows)
     return [Decision(row.sequence, row.kind, row.payload, row.time) for row in typed]
@@ -94,7 +95,13 @@ def add_candidate(connection: Connection, values: Mapping[str, Any]) -> None:
 def add_outcome(connection: Connection, outcome: Outcome) -> None:
     """A new outcome row."""
     row = {name: getattr(outcome, name) for name in OUTCOME_COLUMNS}
+    row |= {name: _text(row[name]) for name in ("cause", "message")}
     connection.execute(insert(schema.outcomes), row)
+
+
+def _text(text: str | None) -> str | None:
+    """Text that every store takes: PostgreSQL has none with the character zero, and none has half a surrogate pair."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def add_artifact(connection: Connection, artifact: Artifact) -> bool:
@@ -107,9 +114,21 @@ def add_artifact(connection: Connection, artifact: Artifact) -> bool:
     return True
 
 
-def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any]) -> None:
-    """A new entry of the log."""
-    connection.execute(insert(schema.decisions), {"kind": kind, "payload": dict(payload), "time": time.time()})
+def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any], ticket: str | None = None) -> bool:
+    """A new entry of the log; False when there is one of this ticket already."""
+    table = schema.decisions
+    if ticket is not None and connection.execute(select(table.c.sequence).where(table.c.ticket == ticket)).first() is not None:
+        return False
+    connection.execute(insert(table), {"kind": kind, "payload": dict(payload), "time": time.time(), "ticket": ticket})
+    return True
+
+
+def table_names(connection: Connection) -> set[str]:
+    """The tables of the store."""
+    if connection.dialect.name == "sqlite":
+        return set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+    query = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+    return set(connection.exec_driver_sql(query).scalars())
 
 
 def newest(connection: Connection) -> tuple[int, ...]:
@@ -147,5 +166,5 @@ def _typed(row: Row[Any], types: Types) -> Row[Any]:
 CANDIDATE_TYPES = _types(CANDIDATE_COLUMNS)
 OUTCOME_TYPES = _types(schema.outcomes.c)
 ARTIFACT_TYPES = _types(schema.artifacts.c)
-DECISION_TYPES = _types(schema.decisions.c)
+DECISION_TYPES = _types(DECISION_COLUMNS)
 STUDY_TYPES = _types(schema.study.c)

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row
 
 from alphanas.errors import FAILED, UserError, nearest
 from alphanas.study import engine as engines
 from alphanas.study import schema, store
 from alphanas.study.candidate import Candidate
 from alphanas.study.faults import corrupted, translated
-from alphanas.study.files import DATABASE, verified
+from alphanas.study.files import verified
+from alphanas.study.front import Front
 from alphanas.study.lock import is_locked
-from alphanas.study.pareto import pareto_front
+from alphanas.study.patience import IMPATIENT, Patience
+from alphanas.study.place import Place, holds_study, place_of
 from alphanas.study.records import Artifact, Decision, Outcome
 from alphanas.study.summary import SEED, summary
 
+Answer = TypeVar("Answer")
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 
 class Study:
     """A study in its run folder. What it says is what is committed at the moment of the question."""
 
-    def __init__(self, folder: Path, connect: Connect, *, dispose: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, connect: Connect, *, dispose: Callable[[], None] | None = None, patience: Patience = IMPATIENT
+    ) -> None:
         self.folder = folder
         self._connect = connect
         self._dispose = dispose
-        with self._reading() as connection:
-            row = store.study_row(connection)
+        self._patience = patience
+        row = self._read(store.study_row)
         if row is None:
-            raise not_a_run_folder(folder, "its study.sqlite holds no study")
+            raise not_a_run_folder(folder, "its store holds no study")
         self._row = row
+        self._touched: list[int] = []
+        self._forgotten = 0
         self.forget()
 
     @property
@@ -62,7 +70,16 @@ class Study:
     def candidates(self) -> tuple[Candidate, ...]:
         """All candidates by id; the seed model is number 0."""
         self._refresh()
-        return tuple(self._candidates[key] for key in sorted(self._candidates))
+        return tuple(self._candidates[key] for key in self._ids)
+
+    def news(self, mark: int = 0) -> tuple[int, tuple[Candidate, ...]]:
+        """(a new mark, the candidates that are new or have new outcomes since a mark), by id; to follow a study without rereading it.
+
+        A mark is a number that an earlier call gave. One from before a transaction that was undone gives all candidates again.
+        """
+        self._refresh()
+        ids = set(self._touched[mark - self._forgotten :]) if mark >= self._forgotten else set(self._ids)
+        return self._forgotten + len(self._touched), tuple(self._candidates[one] for one in sorted(ids))
 
     def candidate(self, candidate: int) -> Candidate:
         """The candidate of this id; `UserError` when there is none."""
@@ -82,10 +99,9 @@ class Study:
         The error is that of the short training, which starts from the parent's weights.
         """
         names = tuple(objectives or self._option("search", "objectives", ("error", "params", "macs")))
-        points = [(one, [one.objective(name) for name in names]) for one in self.candidates()]
-        known = [(one, [float(number) for number in numbers if number is not None]) for one, numbers in points]
-        full = [(one, numbers) for one, numbers in known if len(numbers) == len(names)]
-        return tuple(full[index][0] for index in pareto_front([numbers for _, numbers in full]))
+        front = self._fronts.setdefault(names, Front(names))
+        front.follow(self)
+        return tuple(self._candidates[one] for one in front.ids)
 
     def best(self) -> Candidate:
         """The smallest model that is as accurate as the seed, by the validation part alone.
@@ -125,8 +141,7 @@ class Study:
 
     def decisions(self, kind: str | None = None) -> tuple[Decision, ...]:
         """The log of the search, or its entries of one kind, oldest first."""
-        with self._reading() as connection:
-            return tuple(store.decisions_of(connection, kind))
+        return tuple(self._read(lambda connection: store.decisions_of(connection, kind)))
 
     def outcomes_of(self, candidate: int) -> tuple[Outcome, ...]:
         """A candidate's outcomes as of the last question to the study."""
@@ -142,8 +157,7 @@ class Study:
 
     def graph_json(self, candidate: int) -> str | None:
         """A candidate's graph as JSON."""
-        with self._reading() as connection:
-            return store.graph_json(connection, candidate)
+        return self._read(lambda connection: store.graph_json(connection, candidate))
 
     def close(self) -> None:
         """Lets go of the file; not needed at the end of a program."""
@@ -156,6 +170,10 @@ class Study:
         self._outcomes: dict[int, list[Outcome]] = defaultdict(list)
         self._artifacts: dict[int, list[Artifact]] = defaultdict(list)
         self._seen = [0, 0, 0]
+        self._ids: list[int] = []
+        self._forgotten += len(self._touched) + 1
+        self._touched.clear()
+        self._fronts: dict[tuple[str, ...], Front] = {}
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.candidates())} candidates, {self.status()})"
@@ -173,10 +191,7 @@ class Study:
 
     def _refresh(self) -> None:
         """Reads what was added since the last time; rows are never changed, so that what was read stays true."""
-        with self._reading() as connection:
-            candidates = store.candidates_after(connection, self._seen[0])
-            outcomes = store.outcomes_after(connection, self._seen[1])
-            artifacts = store.artifacts_after(connection, self._seen[2])
+        candidates, outcomes, artifacts = self._read(self._unseen)
         for row in candidates:
             self._seen[0] = row.sequence
             self._candidates[row.id] = Candidate(
@@ -191,10 +206,29 @@ class Study:
                 row.seconds,
                 self,
             )
+            insort(self._ids, row.id)
+            self._touched.append(row.id)
         for self._seen[1], outcome in outcomes:
             self._outcomes[outcome.candidate].append(outcome)
+            self._touched.append(outcome.candidate)
         for self._seen[2], artifact in artifacts:
             self._artifacts[artifact.candidate].append(artifact)
+
+    def _unseen(self, connection: Connection) -> tuple[list[Row[Any]], list[tuple[int, Outcome]], list[tuple[int, Artifact]]]:
+        return (
+            store.candidates_after(connection, self._seen[0]),
+            store.outcomes_after(connection, self._seen[1]),
+            store.artifacts_after(connection, self._seen[2]),
+        )
+
+    def _read(self, question: Callable[[Connection], Answer]) -> Answer:
+        """The answer of a question that may be asked again, as often as the study's patience has it."""
+
+        def attempt(again: bool) -> Answer:
+            with self._reading() as connection:
+                return question(connection)
+
+        return self._patience.keep_trying(attempt)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -205,27 +239,30 @@ class Study:
 def open_study(folder: str | Path) -> Study:
     """The study in a run folder, for reading; `UserError` when the folder holds none or it cannot be read."""
     folder = Path(folder)
-    require_store(folder)
-    engine = engines.reader(folder)
+    place = require_store(folder)
+    engine = engines.reader(place)
     try:
-        steps = schema.steps_from(check_version(folder, engine))
+        steps = schema.steps_from(check_version(place, engine))
+        if steps and place.remote:
+            remedy = "resume it once, which brings it up to date"
+            raise UserError(f"run folder {folder}", saw="a database of an older release", remedy=remedy, cause="older_schema")
         if steps:
             engine.dispose()
-            engine = engines.reader(folder, steps)
+            engine = engines.reader(place, steps)
         return Study(folder, engine.connect, dispose=engine.dispose)
     except BaseException:
         engine.dispose()
         raise
 
 
-def require_store(folder: Path) -> None:
-    """`UserError` unless the folder has a database file."""
+def require_store(folder: Path) -> Place:
+    """Where a folder's study is; `UserError` unless the folder has a database file, or names a database."""
     with translated(folder):
-        if (folder / DATABASE).is_file():
-            return
+        if holds_study(folder):
+            return place_of(folder)
         if folder.exists():
             raise not_a_run_folder(folder, "no study.sqlite in it")
-        near = [path.name for path in folder.parent.iterdir() if (path / DATABASE).is_file()] if folder.parent.is_dir() else []
+        near = [path.name for path in folder.parent.iterdir() if holds_study(path)] if folder.parent.is_dir() else []
     hint = nearest(folder.name, near) if near else "give the folder that a search wrote"
     raise UserError(f"run folder {folder}", saw="no such folder", remedy=hint, cause="missing_file")
 
@@ -240,18 +277,20 @@ def not_a_run_folder(folder: Path, saw: str) -> UserError:
     )
 
 
-def check_version(folder: Path, engine: Engine) -> int:
+def check_version(place: Place, engine: Engine) -> int:
     """The schema version of a store; `UserError` when it is not one of ours or from a later release."""
+    folder = place.folder
     with translated(folder), engine.connect() as connection:
-        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+        tables = store.table_names(connection)
         if "study" not in tables:
-            raise not_a_run_folder(folder, "its study.sqlite holds no study")
+            raise not_a_run_folder(folder, f"there is no {place}" if place.remote else "its study.sqlite holds no study")
         version = connection.exec_driver_sql("SELECT max(schema_version) FROM study").scalar_one()
     if version is None:
         raise not_a_run_folder(folder, "its study.sqlite holds no study")
     lacking = version == schema.VERSION and not set(schema.metadata.tables) <= tables
     if not isinstance(version, int) or version < 1 or lacking:
-        raise corrupted(folder, f"study.sqlite: schema version {version!r}, tables {', '.join(sorted(tables))}")
+        where = "its database" if place.remote else "study.sqlite"
+        raise corrupted(folder, f"{where}: schema version {version!r}, tables {', '.join(sorted(tables))}")
     if version > schema.VERSION:
         raise UserError(
             f"run folder {folder}",
