@@ -202,8 +202,8 @@ class Study:
     store: str = option(
         "",
         Store(),
-        "postgresql://USER@HOST:PORT/DATABASE for a study of several machines; empty: study.sqlite in the run folder. A password is not"
-        " written down: resume with PGPASSWORD, ~/.pgpass, or the whole address in ALPHANAS_STORE",
+        "postgresql://USER@HOST:PORT/DATABASE for a study of several machines; empty: study.sqlite in the run folder. A password is"
+        " not written down: resume with PGPASSWORD, ~/.pgpass, or the whole address in ALPHANAS_STORE",
         shown=False,
     )
     name: str = option(

@@ -16,7 +16,7 @@ from alphanas.models.lifting import Lifted
 from alphanas.models.resolve import resolve_with_report
 from alphanas.report.progress import Progress, Silent
 from alphanas.search import strategies
-from alphanas.study import Recorder, Study, create_study, environment, open_study, resume_study
+from alphanas.study import Patience, Recorder, Study, create_study, environment, holds_study, open_study, resume_study
 
 
 def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
@@ -32,6 +32,9 @@ def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
         key=config.seed,
         fingerprint=pictures.fingerprint,
         environment=environment(),
+        store=config.study.store,
+        name=config.study.name,
+        patience=_patience(config, progress),
     )
     with recorder:
         _conduct(config, recorder, pictures, progress or Silent(), seed=seed, started=started, spent=0.0)
@@ -41,10 +44,11 @@ def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
 def go_on(folder: Path, progress: Progress | None) -> Study:
     """The search of a run folder, from where it stopped, under the folder's config.toml; the model's own source is not needed."""
     started = time.monotonic()
-    with resume_study(folder) as recorder:
+    path = folder / "config.toml"
+    edited = load_config(path) if path.is_file() and holds_study(folder) else None
+    with resume_study(folder, patience=_patience(edited or Config(), progress)) as recorder:
         stored = Config.from_mapping(recorder.study.config)
-        path = folder / "config.toml"
-        config = resumed(stored, load_config(path)) if path.is_file() else stored
+        config = resumed(stored, edited) if edited else stored
         pictures = data.load(config.data)
         if pictures.fingerprint != recorder.study.fingerprint:
             wanted = f"the data that the study of {folder} was started with"
@@ -55,6 +59,11 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
         spent = sessions[-1].payload["seconds"] if sessions else 0.0
         _conduct(config, recorder, pictures, progress or Silent(), seed=seed, started=started, spent=spent)
     return open_study(folder)
+
+
+def _patience(config: Config, progress: Progress | None) -> Patience:
+    """How long this study waits for what somebody can mend, and who is told."""
+    return Patience(config.study.patience, (progress or Silent()).note)
 
 
 def open_model(config: Config, pictures: data.DataSet) -> Lifted:

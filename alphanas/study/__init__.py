@@ -32,7 +32,7 @@ Writing (one process a run folder, held by a file lock; every call is one commit
         recorder.scratch("name.safetensors") → path in the run folder for a worker's output; `artifacts=` moves it in
         with recorder.transaction(): …                        # several writes, all or none
         recorder.together(calls)                              # the same for a function, which is called again after a pause
-        lease = recorder.lease(7, "short", 0)                 # None while another process works on it; recorder.renew() now and then
+        lease = recorder.lease(7, "short", 0)                 # None while another process has it; recorder.renew() now and then
         recorder.outcome(7, "short", discriminator=0, values={…}, lease=lease)    # raises Superseded if it was taken over since
         recorder.finish("done")                               # or "stopped", "failed", …
 

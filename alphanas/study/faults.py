@@ -66,7 +66,7 @@ def read_only(folder: Path) -> UserError:
 
 def store_lost(folder: Path, saw: str) -> UserError:
     """The database cannot be reached."""
-    remedy = f"see to the server, the network and the password (PGPASSWORD, ~/.pgpass, ALPHANAS_STORE); {KEPT.format(folder=folder)}"
+    remedy = f"see to the server, the network, the password (PGPASSWORD, ~/.pgpass, ALPHANAS_STORE); {KEPT.format(folder=folder)}"
     return UserError(f"run folder {folder}", saw=saw, remedy=remedy, exit_code=FAILED, cause="store_lost")
 
 

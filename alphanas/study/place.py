@@ -1,7 +1,7 @@
 """Where the rows of a study are: in the SQLite file of its run folder, or in a PostgreSQL database that the folder names.
 
-Files of a study (artifacts, config, summary, report) are in the run folder in both cases. A password of a database is never written:
-the folder's `store.json` holds the address without it, and whoever opens the folder gives it as PostgreSQL's own tools take it
+Files of a study (artifacts, config, summary, report) are in the run folder in both cases. A password is never written: the
+folder's `store.json` holds the address without it, and whoever opens the folder gives it as PostgreSQL's own tools take it
 (`PGPASSWORD`, `~/.pgpass`), or gives the whole address as `ALPHANAS_STORE`.
 """
 
@@ -23,6 +23,8 @@ POINTER = "store.json"
 OVERRIDE = "ALPHANAS_STORE"
 NAME = r"[A-Za-z0-9_.-]{1,48}"
 LONGEST = 1 << 16
+# Addresses that this process was given, by what is left of them without the password: what it wrote, it can read.
+_given: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def new_place(folder: Path, store: str, name: str) -> Place:
     if not store:
         return Place(folder)
     named = name or re.sub(r"[^A-Za-z0-9_.-]", "-", folder.resolve().name)[:48]
-    return Place(folder, os.environ.get(OVERRIDE) or store, named)
+    url = os.environ.get(OVERRIDE) or store
+    _given[without_password(url)] = url
+    return Place(folder, url, named)
 
 
 def place_of(folder: Path) -> Place:
@@ -70,8 +74,8 @@ def place_of(folder: Path) -> Place:
         good = False
     if not good:
         wanted = f'{{"store": {STORE_WANTED}, "name": the study\'s}}'
-        raise UserError(f"run folder {folder}", saw=f"a {POINTER} that cannot be read", wanted=wanted, exit_code=FAILED, cause="corrupted")
-    return Place(folder, os.environ.get(OVERRIDE) or url, name)
+        raise UserError(f"run folder {folder}", saw=f"a bad {POINTER}", wanted=wanted, exit_code=FAILED, cause="corrupted")
+    return Place(folder, os.environ.get(OVERRIDE) or _given.get(url, url), name)
 
 
 def point_to(place: Place) -> None:

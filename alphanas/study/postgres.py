@@ -1,7 +1,7 @@
 """Connections to a PostgreSQL database; each study is a schema of it.
 
-Writers take turns by a lock of the database that is held to the end of each transaction: rows get their numbers in the order in which
-they are committed, so that whoever reads on from a number misses none.
+Writers take turns by a lock of the database that is held to the end of each transaction: rows get their numbers in the order in
+which they are committed, so that whoever reads on from a number misses none.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def make_schema(connection: Connection, place: Place) -> None:
 
 def _engine(place: Place, begins: Callable[[Any], None]) -> Engine:
     driver = _driver(place)
+    json = importlib.import_module("psycopg.types.json")
     options: dict[str, Any] = {"application_name": "alphanas", **ALIVE}
     if driver.pq.version() >= KEEPS_PASSWORDS and "require_auth" not in place.url:
         options["require_auth"] = "!password"  # a run folder of a stranger may name the stranger's server
 
     def connect() -> Any:
         connection = driver.connect(place.url, autocommit=True, **options)
+        json.set_json_dumps(to_json, connection)
         connection.execute(f'SET search_path TO "{place.schema}"')
         connection.autocommit = False
         return connection
 
-    engine = create_engine(
-        "postgresql+psycopg://", creator=connect, poolclass=QueuePool, pool_pre_ping=True, json_serializer=to_json, hide_parameters=True
-    )
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=QueuePool, pool_pre_ping=True, hide_parameters=True)
     event.listen(engine, "begin", begins)
     return engine
 
@@ -69,4 +69,6 @@ def _driver(place: Place) -> Any:
         return importlib.import_module("psycopg")
     except ImportError as error:
         remedy = "install it by: pip install 'alphanas[postgres]'"
-        raise UserError(f"{place}", saw=f"no driver for PostgreSQL ({error})", remedy=remedy, exit_code=FAILED, cause="missing") from None
+        raise UserError(
+            f"{place}", saw=f"no driver for PostgreSQL ({error})", remedy=remedy, exit_code=FAILED, cause="missing"
+        ) from None

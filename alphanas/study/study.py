@@ -73,7 +73,7 @@ class Study:
         return tuple(self._candidates[key] for key in self._ids)
 
     def news(self, mark: int = 0) -> tuple[int, tuple[Candidate, ...]]:
-        """(a new mark, the candidates that are new or have new outcomes since a mark), by id; to follow a study without rereading it.
+        """(a new mark, the candidates that are new or have new outcomes since a mark), by id: to follow a study step by step.
 
         A mark is a number that an earlier call gave. One from before a transaction that was undone gives all candidates again.
         """
