@@ -220,6 +220,13 @@ class Study:
 class Execution:
     """Where the work runs."""
 
+    engine: str = option("local", OneOf(("local", "ray")), "worker processes on this machine, or on the nodes of a Ray cluster")
+    address: str = option(
+        "",
+        Text("an address such as auto, HOST:PORT or ray://HOST:PORT", empty=True),
+        "of the Ray cluster; empty: RAY_ADDRESS, or else one of this machine alone. All nodes must see the run folder and the data",
+    )
+    gpus: float = option(0.0, Number(0.0, 64.0), "GPUs, or the share of one, that a worker on a Ray cluster takes of its node")
     threads: int = option(1, Integer(1, 1024), "threads of one worker process")
     memory: int = option(0, COUNT, "MiB that one worker may hold before its task has failed; 0: no limit")
 
@@ -284,6 +291,7 @@ class Config:
 # study's fingerprint of the data then checks); never what it proposes.
 FREE_TO_CHANGE = frozenset(
     {"time_limit", "workers", "search.max_candidates", "execution.threads", "execution.memory", "data.source", "study.patience"}
+    | {"execution.engine", "execution.address", "execution.gpus"}
 )
 
 

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from alphanas.cli import dashboard, doctor, export, inspect, latency, report, resume, search, synth
+from alphanas.cli import dashboard, doctor, export, inspect, latency, replay, report, resume, search, synth
 from alphanas.errors import BAD_USAGE, FAILED, UserError, nearest
 
 VERBS = {
     "search": search,
     "resume": resume,
+    "replay": replay,
     "report": report,
     "dashboard": dashboard,
     "inspect": inspect,

@@ -16,7 +16,7 @@ from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
 from alphanas.execution import LocalPool
 from alphanas.execution.limits import memory_share
-from alphanas.study import Candidate, Study, write_atomic
+from alphanas.study import MENDABLE, Candidate, Study, write_atomic
 
 MEASURE_SHARE, MEASURE_S = 0.15, 60.0
 """Share of the time limit that full training leaves for measuring latency, and the seconds that are enough."""
@@ -49,10 +49,10 @@ def finish(run: Run) -> None:
         _run(replace(run, pool=alone), iter([_measure(run, trained, best)]))
     run.stage = "writing the report"
     run.tell()
-    write_best(run, best)
+    run.recorder.patiently(lambda: write_best(run, best))
     shutil.rmtree(run.recorder.scratch("compilations"), ignore_errors=True)
     run.recorder.finish("done")
-    write_reports(run)
+    run.recorder.patiently(lambda: write_reports(run))
 
 
 def write_best(run: Run, best: Candidate) -> None:
@@ -73,6 +73,8 @@ def write_best(run: Run, best: Candidate) -> None:
         try:
             export(graph, variables, form, folder)
         except UserError as error:
+            if error.cause in MENDABLE:
+                raise
             run.recorder.decide("not_exported", {"candidate": best.id, "format": form, "why": str(error)})
             run.progress.note(f"best/ is without its {form} form: {error}")
     if best.artifact("model.py") is None and (folder / "model.py").is_file():
@@ -144,7 +146,7 @@ def _finalists(run: Run) -> list[Candidate]:
         ids = choose_finalists(seed, trained, count=count, slack=slack)
         if sum(_training_time(run, study.candidate(number)) for number in (SEED, *ids)) <= budget:
             break
-    run.recorder.decide("finalists", {"ids": ids})
+    run.recorder.decide("finalists", {"ids": ids, "slack": slack})
     return [study.candidate(number) for number in ids]
 
 
@@ -169,8 +171,19 @@ def _slack(run: Run, seed: Point) -> float:
 
 
 def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
-    """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with."""
-    seed = run.recorder.study.seed()
+    """The best, decided and on record."""
+    payload = choose_best(run.recorder.study.seed(), chosen, tolerance=run.config.finish.tolerance)
+    before = run.recorder.study.decisions("best")
+    if not before or dict(before[-1].payload) != payload:
+        run.recorder.decide("best", payload)
+    return run.recorder.study.candidate(payload["candidate"])
+
+
+def choose_best(seed: Candidate, chosen: Sequence[Candidate], *, tolerance: float) -> dict[str, Any]:
+    """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with.
+
+    {"candidate": its id, or the seed's if none is; "differences": {id: mean accuracy less the seed's}}
+    """
     bar = _accuracies(seed)
     able = []
     for candidate in chosen:
@@ -180,13 +193,9 @@ def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
             continue
         difference = fmean(own[name] for name in shared) - fmean(bar[name] for name in shared)
         able.append((candidate, difference))
-    good = [candidate for candidate, difference in able if difference >= -run.config.finish.tolerance]
+    good = [candidate for candidate, difference in able if difference >= -tolerance]
     best = min(good, key=lambda one: (one.params or 0, one.id)) if good else seed
-    payload = {"candidate": best.id, "differences": {str(candidate.id): difference for candidate, difference in able}}
-    before = run.recorder.study.decisions("best")
-    if not before or dict(before[-1].payload) != payload:
-        run.recorder.decide("best", payload)
-    return best
+    return {"candidate": best.id, "differences": {str(candidate.id): difference for candidate, difference in able}}
 
 
 def _accuracies(candidate: Candidate) -> dict[str, float]:

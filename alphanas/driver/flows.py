@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alphanas.execution import Handle, LocalPool, Result
+from alphanas.execution import Completed, Handle, Pool, Result
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,19 @@ class Task:
     label: str
 
 
-Flow = Generator[Task, Result, None]
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do for this flow for some seconds: another process does what it needs."""
+
+    seconds: float
+
+
+Flow = Generator[Task | Wait, Result, None]
+WAITED = Completed(None)
 
 
 def run_flows(
-    pool: LocalPool, flows: Iterator[Flow], *, out_of_time: Callable[[], bool], on_change: Callable[[tuple[str, ...]], None]
+    pool: Pool, flows: Iterator[Flow], *, out_of_time: Callable[[], bool], on_change: Callable[[tuple[str, ...]], None]
 ) -> bool:
     """Runs flows side by side until all are through, or time is out; whether all are through.
 
@@ -31,6 +40,7 @@ def run_flows(
     is out, the tasks in flight are abandoned: nothing of them is recorded, and a resumed search does them.
     """
     active: dict[Handle, tuple[Flow, str]] = {}
+    waiting: list[tuple[float, Flow]] = []
     exhausted = False
 
     def advance(flow: Flow, result: Result | None) -> None:
@@ -38,19 +48,27 @@ def run_flows(
             task = next(flow) if result is None else flow.send(result)
         except StopIteration:
             return
+        if isinstance(task, Wait):
+            waiting.append((time.monotonic() + task.seconds, flow))
+            return
         active[pool.submit(task.function, task.payload, limit_s=task.limit_s)] = (flow, task.label)
 
     while True:
-        while not exhausted and len(active) <= pool.workers and not out_of_time():
+        while not exhausted and len(active) + len(waiting) <= pool.workers and not out_of_time():
             flow = next(flows, None)
             exhausted = flow is None
             if flow is not None:
                 advance(flow, None)
             on_change(tuple(label for _, label in active.values()))
-        if not active or out_of_time():
+        if not (active or waiting) or out_of_time():
             for handle in active:
                 handle.cancel()
-            return exhausted and not active
+            return exhausted and not (active or waiting)
+        if not active:
+            time.sleep(min(max(min(due for due, _ in waiting) - time.monotonic(), 0.0), 0.5))
+        for entry in [entry for entry in waiting if entry[0] <= time.monotonic()]:
+            waiting.remove(entry)
+            advance(entry[1], WAITED)
         finished, _ = pool.wait(list(active), timeout=0.5)
         for handle in finished:
             flow, _ = active.pop(handle)

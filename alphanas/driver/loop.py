@@ -15,7 +15,7 @@ from alphanas.models import weights
 from alphanas.models.lifting import Lifted
 from alphanas.scoring.reject import ScoreFilter
 from alphanas.search import strategies
-from alphanas.search.archive import Archive, Member, Proposed
+from alphanas.search.archive import Archive
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.study import STATUSES, Candidate
 
@@ -37,15 +37,14 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
     _require_trained(run)
     run.stage = "searching"
     while not run.searching_is_over() and (_begun(run) or not (_enough(run) or _exhausted(run))):
-        finished = run.recorder.study.decisions("generation")
-        number = len(finished) + 1
-        first = 1 + max((candidate for decision in finished for candidate in decision.payload["ids"]), default=SEED)
+        number = len(run.recorder.study.decisions("generation")) + 1
+        first = _first(run)
         run.generation = number
-        archive = _archive(run, before=first)
+        archive = run.learned.archive(run.recorder.study, before=first)
         flows = _proposals(run, archive, number, first)
         if run_flows(run.pool, flows, out_of_time=run.searching_is_over, on_change=run.tell):
-            ids = [candidate.id for candidate in run.recorder.study.candidates() if candidate.generation == number]
-            run.recorder.decide("generation", {"number": number, "ids": ids or [first]})
+            ids = [candidate.id for candidate in run.recorder.study.since(first)]
+            run.recorder.decide("generation", {"number": number, "ids": ids or [first]}, once=f"generation {number}")
             run.recorder.decide("elapsed", {"seconds": run.elapsed})
 
 
@@ -78,48 +77,32 @@ def _judge_seed(run: Run) -> Flow:
 
 def _begun(run: Run) -> bool:
     """Whether an interruption left a generation half judged: it is finished first, however many candidates there are."""
-    number = len(run.recorder.study.decisions("generation")) + 1
-    return any(candidate.generation == number for candidate in run.recorder.study.candidates())
+    return bool(run.recorder.study.since(_first(run)))
+
+
+def _first(run: Run) -> int:
+    """The first id after the finished generations."""
+    last = run.recorder.study.decisions("generation")[-1:]
+    return 1 + max((candidate for decision in last for candidate in decision.payload["ids"]), default=SEED)
 
 
 def _enough(run: Run) -> bool:
     limit = run.config.search.max_candidates
-    judged = [candidate for candidate in run.recorder.study.candidates() if candidate.id != SEED and candidate.status == "ok"]
-    return 0 < limit <= len(judged)
+    return 0 < limit <= run.standing.follow(run.recorder.study).counts["ok"] - 1  # the seed is none of them
 
 
 def _exhausted(run: Run) -> bool:
     last = run.recorder.study.decisions("generation")[-EMPTY_GENERATIONS:]
     if len(last) < EMPTY_GENERATIONS:
         return False
-    alive = {candidate.id for candidate in run.recorder.study.candidates() if candidate.status == "ok"}
-    return all(alive.isdisjoint(decision.payload["ids"]) for decision in last)
-
-
-def _archive(run: Run, *, before: int) -> Archive:
-    """What the finished generations learned, and everything proposed before candidate `before`."""
-    names = run.config.search.objectives
-    members, proposed = [], []
-    for candidate in run.recorder.study.candidates():
-        if candidate.id >= before:
-            continue
-        if candidate.graph_hash is None:
-            continue
-        graph = candidate.graph()
-        proposed.append(Proposed(candidate.id, graph))
-        values = tuple(candidate.objective(name) for name in names)
-        if all(value is not None and np.isfinite(value) for value in values):
-            kind = str(candidate.proposal.get("kind", "seed"))
-            points = tuple(float(value) for value in values if value is not None)
-            members.append(Member(candidate.id, graph, points, candidate.parent, kind))
-    return Archive(names, tuple(members), tuple(proposed))
+    return not any(candidate.status == "ok" for candidate in run.recorder.study.since(min(last[0].payload["ids"])))
 
 
 def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Iterator[Flow]:
     """The flows of a generation's candidates; an id whose proposal is recorded is not proposed again."""
     strategy = strategies.build(run.config)
     screen = _screen(run, before=first)
-    recorded = {candidate.id: candidate for candidate in run.recorder.study.candidates()}
+    recorded = {candidate.id: candidate for candidate in run.recorder.study.since(first)}
     made, wanted = 0, run.config.search.generation
     for number in range(first, first + wanted * run.config.search.attempts):
         if made == wanted:
@@ -129,7 +112,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
             rng = np.random.default_rng([run.recorder.study.key, number])
             candidate = _record(run, number, generation, strategy.propose(archive, rng))
         if candidate.graph_hash is not None:
-            archive = archive.knowing([Proposed(candidate.id, candidate.graph())])
+            archive = archive.knowing([run.learned.proposed(candidate)])
         if candidate.status == "ok":
             made += 1
             yield _judge(run, candidate, screen)
@@ -137,9 +120,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
 
 def _screen(run: Run, *, before: int) -> ScoreFilter:
     """The score filter, of what the finished generations scored."""
-    scored = [candidate for candidate in run.recorder.study.candidates() if candidate.id < before]
-    seen = [(one.params, one.values("score").get("score")) for one in scored]
-    return ScoreFilter([(params, score) for params, score in seen if params and score is not None], run.config.scoring.reject)
+    return ScoreFilter(run.learned.scores(run.recorder.study, before=before), run.config.scoring.reject)
 
 
 def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candidate:

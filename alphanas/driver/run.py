@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alphanas.config import Config
+from alphanas.driver.learned import Learned
+from alphanas.driver.standing import SEED, Standing
 from alphanas.report.progress import Figures, Progress, Snapshot
 
 if TYPE_CHECKING:
-    from alphanas.execution import LocalPool
+    from alphanas.execution import Pool
     from alphanas.study import Candidate, Recorder
 
-SEED = 0
-"""The id of the seed model."""
+__all__ = ["SEED", "Run"]
 
 
 @dataclass
@@ -28,13 +27,19 @@ class Run:
 
     config: Config
     recorder: Recorder
-    pool: LocalPool
+    pool: Pool
     progress: Progress
     examples: int
     spent: float = 0.0
     started: float = field(default_factory=time.monotonic)
     stage: str = "starting"
     generation: int | None = None
+    standing: Standing = field(init=False)
+    learned: Learned = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.standing = Standing(self.config.finish.tolerance)
+        self.learned = Learned(self.config.search.objectives)
 
     @property
     def elapsed(self) -> float:
@@ -56,31 +61,20 @@ class Run:
 
     def tell(self, running: tuple[str, ...] = ()) -> None:
         """Tells the progress display where the search stands."""
-        candidates = self.recorder.study.candidates()
-        seed = next((candidate for candidate in candidates if candidate.id == SEED), None)
-        best = best_so_far(self.config, candidates)
+        self.recorder.renew()
+        now = self.standing.follow(self.recorder.study)
         self.progress.update(
             Snapshot(
                 stage=self.stage,
-                counts=dict(Counter(candidate.status for candidate in candidates)),
-                seed=_figures(seed),
-                best=_figures(best),
+                counts=dict(now.counts),
+                seed=_figures(now.seed),
+                best=_figures(now.best),
                 elapsed=self.elapsed,
                 time_left=self.time_left,
                 generation=self.generation,
                 running=running,
             )
         )
-
-
-def best_so_far(config: Config, candidates: Sequence[Candidate]) -> Candidate | None:
-    """The smallest candidate whose short training on the validation part comes within the tolerance of the seed's."""
-    trained = [(one, one.error, one.params) for one in candidates if one.error is not None and one.params is not None]
-    bar = next((error for one, error, _ in trained if one.id == SEED), None)
-    if bar is None:
-        return None
-    good = [(params, error, one.id, one) for one, error, params in trained if error <= bar + config.finish.tolerance + 1e-9]
-    return min(good)[-1]
 
 
 def _figures(candidate: Candidate | None) -> Figures | None:

@@ -9,12 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alphanas.driver.flows import Flow, Task
+from alphanas.driver.flows import Flow, Task, Wait
 from alphanas.driver.run import SEED, Run
 from alphanas.execution import Failed, Result
-from alphanas.study import Candidate, Outcome
+from alphanas.study import MENDABLE, Candidate, Lease, Outcome, Superseded
 
-Stage = Generator[Task, Result, Outcome]
+Stage = Generator[Task | Wait, Result, Outcome]
+
+LOOK_AGAIN_S = 1.0
+"""After this time it is looked whether another process has come to its result, or died."""
+ATTEMPTS = 3
+"""So often a task is done that finds the disk full."""
 
 LONGEST_REPORT = 3.5
 """What a measurement with every run timed may take, of the seconds asked for: a slow model takes up to three times as long."""
@@ -25,19 +30,45 @@ TAUGHT_BY = "weights/short"
 def perform(
     run: Run, candidate: Candidate, stage: str, task: Task, *, discriminator: str = "", keeps: Mapping[str, Path] | None = None
 ) -> Stage:
-    """The outcome of a stage: the recorded one, or that of the task, recorded together with the files that it leaves."""
-    known = run.recorder.find(candidate.id, stage, discriminator)
-    if known is not None:
-        return known
-    started = time.time()
-    result = yield task
-    record = partial(run.recorder.outcome, candidate.id, stage, discriminator=discriminator, started=started, ended=time.time())
+    """The outcome of a stage: the recorded one, or that of the task, recorded together with the files that it leaves.
+
+    A stage that another process works on is that one's, until its lease ends; a result that comes after that is not recorded.
+    """
+    while (known := run.recorder.find(candidate.id, stage, discriminator)) is None:
+        lease = run.recorder.lease(candidate.id, stage, discriminator)
+        if lease is None:
+            yield Wait(LOOK_AGAIN_S)
+            continue
+        try:
+            return (yield from _performed(run, lease, task, keeps or {}))
+        except Superseded:
+            continue
+    return known
+
+
+def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path]) -> Stage:
+    """The outcome of a task, under a lease; a task that found the disk full or read-only is done again when that is mended."""
+    for attempt in range(ATTEMPTS):
+        started = time.time()
+        result = yield task
+        if not isinstance(result, Failed) or result.cause not in MENDABLE or attempt == ATTEMPTS - 1:
+            break
+        run.recorder.wait_until_writable()
+    record = partial(
+        run.recorder.outcome,
+        lease.candidate,
+        lease.stage,
+        discriminator=lease.discriminator,
+        started=started,
+        ended=time.time(),
+        lease=lease,
+    )
     if isinstance(result, Failed):
         return record(status="failed", cause=result.cause, message=_told(result))
     values = dict(result.value)
     if values.get("diverged"):
         return record(status="failed", cause="diverged", values=values)
-    return record(values=values, artifacts={kind: path for kind, path in (keeps or {}).items() if path.exists()})
+    return record(values=values, artifacts={kind: path for kind, path in keeps.items() if path.exists()})
 
 
 def cost(run: Run, candidate: Candidate) -> Outcome:

@@ -12,6 +12,7 @@ from alphanas.driver.loop import search_generations
 from alphanas.driver.run import Run
 from alphanas.errors import Fault, UserError
 from alphanas.execution import LocalPool
+from alphanas.execution.on_ray import RayPool
 from alphanas.models.lifting import Lifted
 from alphanas.models.resolve import resolve_with_report
 from alphanas.report.progress import Progress, Silent
@@ -61,6 +62,24 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
     return open_study(folder)
 
 
+def _pool(config: Config, folder: Path, progress: Progress) -> LocalPool | RayPool:
+    """The workers that the config asks for."""
+    execution = config.execution
+    memory = execution.memory * 2**20 or None
+    if execution.engine == "local":
+        return LocalPool(workers=config.workers, threads=execution.threads, memory_limit=memory)
+    return RayPool(
+        config.workers,
+        threads=execution.threads,
+        memory_limit=memory,
+        gpus=execution.gpus,
+        address=execution.address,
+        marks=[(folder / "config.toml").resolve()],
+        tell=progress.note,
+        patience_s=config.study.patience,
+    )
+
+
 def _patience(config: Config, progress: Progress | None) -> Patience:
     """How long this study waits for what somebody can mend, and who is told."""
     return Patience(config.study.patience, (progress or Silent()).note)
@@ -95,8 +114,7 @@ def _conduct(
     started: float,
     spent: float,
 ) -> None:
-    memory = config.execution.memory * 2**20 or None
-    with LocalPool(workers=config.workers, threads=config.execution.threads, memory_limit=memory) as pool:
+    with _pool(config, recorder.folder, progress) as pool:
         run = Run(config, recorder, pool, progress, examples=len(pictures.y_valid), spent=spent, started=started)
         try:
             search_generations(run, seed)

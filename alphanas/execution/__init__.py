@@ -13,8 +13,9 @@ A task is a top-level function named by its import path, `def train(payload: dic
 and infinity included), files go by path. The worker imports the task's module when it is first asked for, nothing heavy before.
 
 Causes of `Failed`: "crashed" (signal, exit), "timeout" (wall limit), "out_of_memory" (the pool's limit, MemoryError, or XLA's
-RESOURCE_EXHAUSTED), "error" (a Python exception), "bad_input" (a `UserError`), "cancelled", or what a task says by raising
-`TaskFailure(cause, message)`. `log_tail` is the end of what the worker printed, native code included, and the traceback.
+RESOURCE_EXHAUSTED), "error" (a Python exception), "bad_input" (a `UserError`), "disk_full", "read_only", "cancelled", or what a
+task says by raising `TaskFailure(cause, message)`. `log_tail` is the end of what the worker printed, native code included, and the
+traceback.
 
 A task may say something while it runs (`notes.say`, heard by the pool's `on_note`), and takes turns with all other processes
 where it times something (`turns.turn`): what it waits there is not counted against its limit.
@@ -25,7 +26,8 @@ next. Workers, and whatever they started, end when the pool is closed and when t
 
 from alphanas.execution.local import Handle, LocalPool
 from alphanas.execution.notes import Note
+from alphanas.execution.pool import Pool
 from alphanas.execution.results import Completed, Failed, Result, TaskFailure
 from alphanas.execution.threads import thread_environment
 
-__all__ = ["Completed", "Failed", "Handle", "LocalPool", "Note", "Result", "TaskFailure", "thread_environment"]
+__all__ = ["Completed", "Failed", "Handle", "LocalPool", "Note", "Pool", "Result", "TaskFailure", "thread_environment"]

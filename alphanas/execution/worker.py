@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import os
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 from alphanas.execution import frames, notes
 
 PR_SET_PDEATHSIG = 1
+# What a disk says that has no room, or must not be written: nothing that the task could help.
+DISK = {errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EROFS: "read_only"}
 BEGUN = frames.encode({"begun": True})
 
 
@@ -77,5 +80,8 @@ def _classified(error: BaseException) -> tuple[str, str]:
     if isinstance(error, UserError):
         return "bad_input", str(error)
     text = f"{type(error).__name__}: {error}"
+    number = error.errno if isinstance(error, OSError) else next((one for one in DISK if f"(os error {one})" in text), None)
+    if number in DISK:
+        return DISK[number], text[:2000]
     short = text if len(text) <= 2000 else text[:2000] + "…"
     return ("out_of_memory" if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text else "error"), short

@@ -53,7 +53,7 @@ from alphanas.study.environment import environment
 from alphanas.study.files import write_atomic
 from alphanas.study.leases import Lease, Superseded
 from alphanas.study.pareto import curve_distance, hypervolume, pareto_front
-from alphanas.study.patience import IMPATIENT, Patience
+from alphanas.study.patience import IMPATIENT, MENDABLE, Patience
 from alphanas.study.place import holds_study
 from alphanas.study.recorder import Recorder, create_study, resume_study
 from alphanas.study.records import STAGES, STATUSES, Artifact, Decision, Outcome
@@ -61,6 +61,7 @@ from alphanas.study.study import Study, open_study
 
 __all__ = [
     "IMPATIENT",
+    "MENDABLE",
     "STAGES",
     "STATUSES",
     "Artifact",

@@ -195,19 +195,27 @@ class Recorder:
         """
         return self._write(lambda connection, again: calls())
 
+    def patiently(self, action: Callable[[], Answer]) -> Answer:
+        """What an action returns that writes into the run folder; done again after a full disk, or one that cannot be written."""
+
+        def attempt(again: bool) -> Answer:
+            with translated(self.folder):
+                return action()
+
+        return self.patience.keep_trying(attempt)
+
     def wait_until_writable(self) -> None:
         """Waits as long as the run folder cannot be written; `UserError` when that is not mended in time."""
         probe = self.folder / f".probe{PART}"
 
-        def attempt(again: bool) -> None:
-            with translated(self.folder):
-                (self.folder / SCRATCH).mkdir(exist_ok=True)
-                try:
-                    write_atomic(probe, bytes(PROBE_BYTES))
-                finally:
-                    probe.unlink(missing_ok=True)
+        def attempt() -> None:
+            (self.folder / SCRATCH).mkdir(exist_ok=True)
+            try:
+                write_atomic(probe, bytes(PROBE_BYTES))
+            finally:
+                probe.unlink(missing_ok=True)
 
-        self.patience.keep_trying(attempt)
+        self.patiently(attempt)
 
     def _write(self, action: Callable[[Connection, bool], Answer]) -> Answer:
         """What an action returns in a transaction of its own, or in the open one; made again after what somebody could mend."""

@@ -6,13 +6,24 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, func, insert, select
+from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select
 
 from alphanas.study import schema
 from alphanas.study.faults import NotAFact
 from alphanas.study.records import Artifact, Decision, Outcome
 
 # Never read into memory with the rest: a graph is kilobytes, and a study may hold a hundred thousand.
+# Made once: putting a statement together takes longer than the database needs for it.
+FOUND = select(schema.outcomes).where(
+    *(schema.outcomes.c[name] == bindparam(name) for name in ("candidate", "stage", "discriminator"))
+)
+TWIN = select(schema.candidates.c.id).where(schema.candidates.c.graph_hash == bindparam("hash"))
+TAKEN = select(schema.candidates.c.id).where(schema.candidates.c.id == bindparam("id"))
+NEW_OUTCOME = insert(schema.outcomes).inline()
+NEW_CANDIDATE = insert(schema.candidates).inline()
+NEW_DECISION = insert(schema.decisions).inline()
+TICKET = select(schema.decisions.c.sequence).where(schema.decisions.c.ticket == bindparam("ticket"))
+
 DECISION_COLUMNS = [column for column in schema.decisions.c if column.name != "ticket"]
 CANDIDATE_COLUMNS = [column for column in schema.candidates.c if column.name != "graph_json"]
 
@@ -39,11 +50,10 @@ def artifacts_after(connection: Connection, sequence: int) -> list[tuple[int, Ar
     return [(row.sequence, Artifact(row.candidate, row.kind, row.path, row.sha256, row.bytes)) for row in typed]
 
 
-def decisions_of(connection: Connection, kind: str | None) -> list[Decision]:
-    """The log, or its entries of one kind, oldest first."""
+def decisions_after(connection: Connection, sequence: int) -> list[Decision]:
+    """The entries of the log that were added after a sequence number."""
     table = schema.decisions
-    query = select(*DECISION_COLUMNS).order_by(table.c.sequence)
-    rows = connection.execute(query if kind is None else query.where(table.c.kind == kind))
+    rows = connection.execute(select(*DECISION_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence))
     typed = (_typed(row, DECISION_TYPES) for row in rows)
     return [Decision(row.sequence, row.kind, row.payload, row.time) for row in typed]
 
@@ -68,35 +78,31 @@ def graph_json(connection: Connection, candidate: int) -> str | None:
 
 def candidate_with_hash(connection: Connection, graph_hash: str) -> int | None:
     """The candidate that has this graph."""
-    row = connection.execute(select(schema.candidates.c.id).where(schema.candidates.c.graph_hash == graph_hash)).one_or_none()
+    row = connection.execute(TWIN, {"hash": graph_hash}).one_or_none()
     return None if row is None else int(row.id)
 
 
 def has_candidate(connection: Connection, candidate: int) -> bool:
     """Whether this id is taken."""
-    query = select(func.count()).select_from(schema.candidates).where(schema.candidates.c.id == candidate)
-    return bool(connection.execute(query).scalar_one())
+    return connection.execute(TAKEN, {"id": candidate}).one_or_none() is not None
 
 
 def find_outcome(connection: Connection, candidate: int, stage: str, discriminator: str) -> Outcome | None:
     """The outcome of a stage, if it is known."""
-    table = schema.outcomes
-    row = connection.execute(
-        select(table).where(table.c.candidate == candidate, table.c.stage == stage, table.c.discriminator == discriminator)
-    ).one_or_none()
+    row = connection.execute(FOUND, {"candidate": candidate, "stage": stage, "discriminator": discriminator}).one_or_none()
     return None if row is None else _outcome(row)
 
 
 def add_candidate(connection: Connection, values: Mapping[str, Any]) -> None:
     """A new candidate row."""
-    connection.execute(insert(schema.candidates).values(**values))
+    connection.execute(NEW_CANDIDATE, dict(values))
 
 
 def add_outcome(connection: Connection, outcome: Outcome) -> None:
     """A new outcome row."""
     row = {name: getattr(outcome, name) for name in OUTCOME_COLUMNS}
     row |= {name: _text(row[name]) for name in ("cause", "message")}
-    connection.execute(insert(schema.outcomes), row)
+    connection.execute(NEW_OUTCOME, row)
 
 
 def _text(text: str | None) -> str | None:
@@ -116,10 +122,9 @@ def add_artifact(connection: Connection, artifact: Artifact) -> bool:
 
 def add_decision(connection: Connection, kind: str, payload: Mapping[str, Any], ticket: str | None = None) -> bool:
     """A new entry of the log; False when there is one of this ticket already."""
-    table = schema.decisions
-    if ticket is not None and connection.execute(select(table.c.sequence).where(table.c.ticket == ticket)).first() is not None:
+    if ticket is not None and connection.execute(TICKET, {"ticket": ticket}).first() is not None:
         return False
-    connection.execute(insert(table), {"kind": kind, "payload": dict(payload), "time": time.time(), "ticket": ticket})
+    connection.execute(NEW_DECISION, {"kind": kind, "payload": dict(payload), "time": time.time(), "ticket": ticket})
     return True
 
 

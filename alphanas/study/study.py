@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -67,10 +67,20 @@ class Study:
         """The fingerprint of the data."""
         return str(self._row.fingerprint)
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The numbers that the search makes small."""
+        return tuple(self._option("search", "objectives", ("error", "params", "macs")))
+
     def candidates(self) -> tuple[Candidate, ...]:
         """All candidates by id; the seed model is number 0."""
         self._refresh()
         return tuple(self._candidates[key] for key in self._ids)
+
+    def since(self, first: int) -> tuple[Candidate, ...]:
+        """The candidates from an id on."""
+        self._refresh()
+        return tuple(self._candidates[key] for key in self._ids[bisect_left(self._ids, first) :])
 
     def news(self, mark: int = 0) -> tuple[int, tuple[Candidate, ...]]:
         """(a new mark, the candidates that are new or have new outcomes since a mark), by id: to follow a study step by step.
@@ -98,7 +108,7 @@ class Study:
 
         The error is that of the short training, which starts from the parent's weights.
         """
-        names = tuple(objectives or self._option("search", "objectives", ("error", "params", "macs")))
+        names = tuple(objectives or self.objectives)
         front = self._fronts.setdefault(names, Front(names))
         front.follow(self)
         return tuple(self._candidates[one] for one in front.ids)
@@ -141,7 +151,11 @@ class Study:
 
     def decisions(self, kind: str | None = None) -> tuple[Decision, ...]:
         """The log of the search, or its entries of one kind, oldest first."""
-        return tuple(self._read(lambda connection: store.decisions_of(connection, kind)))
+        for one in self._read(lambda connection: store.decisions_after(connection, self._seen[3])):
+            self._seen[3] = one.sequence
+            self._log[None].append(one)
+            self._log[one.kind].append(one)
+        return tuple(self._log[kind]) if kind in self._log else ()
 
     def outcomes_of(self, candidate: int) -> tuple[Outcome, ...]:
         """A candidate's outcomes as of the last question to the study."""
@@ -169,7 +183,8 @@ class Study:
         self._candidates: dict[int, Candidate] = {}
         self._outcomes: dict[int, list[Outcome]] = defaultdict(list)
         self._artifacts: dict[int, list[Artifact]] = defaultdict(list)
-        self._seen = [0, 0, 0]
+        self._log: dict[str | None, list[Decision]] = defaultdict(list)
+        self._seen = [0, 0, 0, 0]
         self._ids: list[int] = []
         self._forgotten += len(self._touched) + 1
         self._touched.clear()

@@ -135,3 +135,8 @@ def family_eats(payload: int) -> None:
     """A process below it eats the memory."""
     code = f"import time; held = b'\\1' * ({payload} << 20); time.sleep(60)"
     subprocess.run([sys.executable, "-S", "-c", code], check=True)
+
+
+def note_and_sleep(payload: tuple[str, float]) -> None:
+    Path(payload[0]).touch()
+    time.sleep(payload[1])

@@ -70,7 +70,13 @@ class Server:
     def start(self) -> None:
         settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.root}", "shared_buffers=16MB")
         flags = " ".join([f"-p {self.port}", *(f"-c {setting}" for setting in settings)])
-        self._run("pg_ctl", "-D", f"{self.root}/data", "-w", "-l", f"{self.root}/log", "-o", flags, "start")
+        for left in range(40, -1, -1):  # the processes of a server that was killed may take a while to notice
+            try:
+                return self._run("pg_ctl", "-D", f"{self.root}/data", "-w", "-l", f"{self.root}/log", "-o", flags, "start")
+            except AssertionError:
+                if not left:
+                    raise
+                time.sleep(0.5)
 
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", f"{self.root}/data", "-w", "-m", mode, "stop")
@@ -94,7 +100,7 @@ class Server:
         return int(row[0]) if row else 0
 
     def close(self) -> None:
-        if (self.root / "data" / "postmaster.pid").exists():
+        if self._alive():
             self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 

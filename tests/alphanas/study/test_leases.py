@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from alphanas.errors import UserError
-from alphanas.study import Patience, Superseded, create_study, pareto_front, resume_study
+from alphanas.study import Patience, Recorder, Superseded, create_study, pareto_front, resume_study
 
 START: dict[str, Any] = {"config": {}, "config_toml": "", "key": 3, "fingerprint": "print", "environment": {}}
 
@@ -94,37 +95,54 @@ def test_a_full_disk_pauses_the_study_and_then_it_goes_on(tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, which takes root")
-@pytest.mark.parametrize("trouble", ["full", "read only"])
-def test_a_study_waits_for_its_disk(tmp_path: Path, trouble: str) -> None:
-    disk = tmp_path / "disk"
+def test_a_study_waits_until_there_is_room_on_its_disk(tmp_path: Path) -> None:
+    disk, said = tmp_path / "disk", list[str]()
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True).returncode != 0:
         pytest.skip("mounting is not allowed here")
-    said: list[str] = []
-
-    def mend(seconds: float) -> None:
-        if trouble == "full":
-            (disk / "filler").unlink(missing_ok=True)
-        else:
-            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-
+    mend = Patience(60.0, said.append, lambda seconds: (disk / "filler").unlink(missing_ok=True))
     try:
-        with create_study(disk / "run", **START, patience=Patience(60.0, said.append, mend)) as recorder:
+        with create_study(disk / "run", **START, patience=mend) as recorder:
             recorder.candidate(0)
-            if trouble == "full":
-                with open(disk / "filler", "wb", buffering=0) as file, pytest.raises(OSError):
-                    while True:
-                        file.write(b"x" * 4096)
-            elif subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode != 0:
-                pytest.skip("the disk cannot be made read-only here")
-            for number in range(1, 40):
-                recorder.candidate(number, graph_json="{}" * 500)
-                recorder.outcome(number, "short", artifacts={"weights/short": bytes(2000) + bytes([number])})
-            assert len(recorder.study.candidates()) == 40 and all(one.weights() for one in recorder.study.candidates()[1:])
-            assert said[0].startswith("paused: ") and said[-1].startswith("going on")
-            assert not recorder.study.decisions("late_outcome")
+            with open(disk / "filler", "wb", buffering=0) as file, pytest.raises(OSError):
+                while True:
+                    file.write(b"x" * 4096)
+            goes_on(recorder, said)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_study_waits_until_its_folder_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, said, replace = Clock(), list[str](), os.replace
+
+    def forbidden(source: str, target: str) -> None:
+        if clock.now < 10.0:
+            raise OSError(errno.EROFS, "Read-only file system")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", forbidden)
+    clock.now = 20.0
+    with create_study(tmp_path / "run", **START, patience=Patience(60.0, said.append, clock.sleep, lambda: clock.now)) as recorder:
+
+        @event.listens_for(recorder._engine, "engine_connect")
+        def begins(connection: Any) -> None:
+            connection.connection.execute(f"PRAGMA query_only = {int(clock.now < 20.0)}")
+
+        recorder.candidate(0)
+        clock.now = 0.0
+        goes_on(recorder, said)
+        assert clock.now >= 20.0
+
+
+def goes_on(recorder: Recorder, said: list[str]) -> None:
+    """Records through a pause; nothing of it is lost or doubled."""
+    for number in range(1, 40):
+        recorder.candidate(number, graph_json="{}" * 500)
+        recorder.outcome(number, "short", artifacts={"weights/short": bytes(2000) + bytes([number])})
+    assert len(recorder.study.candidates()) == 40 and all(one.weights() for one in recorder.study.candidates()[1:])
+    assert all(len(one.outcomes()) == 2 for one in recorder.study.candidates()[1:])
+    assert said[0].startswith("paused: ") and said[-1].startswith("going on")
+    assert not recorder.study.decisions("late_outcome")
 
 
 def test_the_front_that_follows_is_the_front_of_all(tmp_path: Path) -> None:
