@@ -24,6 +24,8 @@ def subset(part: object, whole: object) -> bool:
     """Whether all that a summary said is still said; a later release may add to it."""
     if isinstance(part, dict) and isinstance(whole, dict):
         return all(key in whole and subset(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(subset, part, whole))
     return part == whole
 
 
