@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from alphanas.hardware import contractions, reductions
+from alphanas.hardware import contractions, reductions, winograd
 from alphanas.hardware.emit import Emitted, Emitter, Geometry
 from alphanas.hardware.kernels import Kernel, Plan
 from alphanas.hardware.program import Step, Storage
@@ -21,7 +22,7 @@ ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
 def emit(plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int) -> Emitted:
     """The kernel's function for vectors of so many lanes. Raises NotLowerable where a step has no rule."""
     if kernel.anchor is not None:
-        return ANCHORS[kernel.anchor.primitive](Emitter(plan, producers, storages, kernel, lanes), kernel.anchor)
+        return _anchored(lambda: Emitter(plan, producers, storages, kernel, lanes), kernel.anchor)
     body = _rows if kernel.before else _map
     emitter = Emitter(plan, producers, storages, kernel, lanes)
     emitted = body(emitter, kernel)
@@ -29,6 +30,16 @@ def emit(plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Stora
         return emitted
     # A wider row is no gain where an operand is not as wide: its reads would be clamped one by one.
     return body(Emitter(plan, producers, storages, kernel, lanes, fill=False), kernel)
+
+
+def _anchored(fresh: Callable[[], Emitter], anchor: Step) -> Emitted:
+    """The kernel of a step that reduces, with its other forms."""
+    emitted = ANCHORS[anchor.primitive](fresh(), anchor)
+    if anchor.primitive != "convolve":
+        return emitted
+    forms = {f"winograd{m}": winograd.convolve(fresh(), anchor, m) for m in winograd.sizes(fresh(), anchor)}
+    alike = {name: form for name, form in forms.items() if form.storage == emitted.storage}
+    return dataclasses.replace(emitted, forms=alike)
 
 
 def _map(emitter: Emitter, kernel: Kernel) -> Emitted:

@@ -27,29 +27,29 @@ class Contest:
         named = zip(self._names, functions, strict=True)
         module = tvm.IRModule({name: function.with_attr("global_symbol", name) for name, function in named})
         self._compiled = tvm.compile(module, target=machine.target).jit()
-        self._arrays = [tvm.runtime.tensor(array, tvm.cpu()) for array in arguments(task)]
+        self._arrays = [[tvm.runtime.tensor(array, tvm.cpu()) for array in arguments(function)] for function in functions]
 
     def best(self) -> list[float]:
         """Seconds of one run of each function, in its best round."""
         best = dict.fromkeys(self._names, float("inf"))
         for _ in range(ROUNDS):
-            for name in self._names:
+            for name, arrays in zip(self._names, self._arrays, strict=True):
                 timer = self._compiled.time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
-                best[name] = min(best[name], float(timer(*self._arrays).mean))
+                best[name] = min(best[name], float(timer(*arrays).mean))
         return list(best.values())
 
     def steady(self, place: int, seconds: float) -> Latency:
         """The latency of one function, which takes about so many seconds: repeats above 5% spread are taken again."""
         number = settled_number(seconds, ROUND_MS / 1e3)
         timer = self._compiled.time_evaluator(self._names[place], tvm.cpu(), number=number, repeat=REPEATS)
-        found = [Latency(tuple(map(float, timer(*self._arrays).results)), number)]
+        found = [Latency(tuple(map(float, timer(*self._arrays[place]).results)), number)]
         while found[-1].spread > STEADY * found[-1].median and len(found) < ATTEMPTS:
-            found.append(Latency(tuple(map(float, timer(*self._arrays).results)), number))
+            found.append(Latency(tuple(map(float, timer(*self._arrays[place]).results)), number))
         return min(found, key=lambda latency: latency.spread / latency.median)
 
 
-def arguments(task: Emitted) -> list[np.ndarray]:
-    """Arrays for a task, its result included."""
+def arguments(function: Any) -> list[np.ndarray]:
+    """Arrays for a function, its result included."""
     rng = np.random.default_rng(0)
-    shapes = [tuple(int(size) for size in parameter.shape) for parameter in task.function.params]
-    return [rng.standard_normal(shape).astype(str(each.dtype)) for shape, each in zip(shapes, task.function.params, strict=True)]
+    shapes = [tuple(int(size) for size in parameter.shape) for parameter in function.params]
+    return [rng.standard_normal(shape).astype(str(each.dtype)) for shape, each in zip(shapes, function.params, strict=True)]

@@ -28,18 +28,23 @@ LONGEST_TILE = 16
 
 @dataclass(frozen=True)
 class Argument:
-    """What a kernel reads: a stored value, or a constant packed into blocks of `block` features, the blocks after `front` axes."""
+    """What a kernel reads: a stored value, or a constant packed into blocks of `block` features, the blocks after `front` axes.
+
+    With `winograd`, the constant is a convolution's kernel, first transformed for F(winograd, 3).
+    """
 
     slot: int
     block: int = 0
     front: int = 0
+    winograd: int = 0
 
 
 @dataclass(frozen=True)
 class Geometry:
     """What a schedule asks: the kind of kernel, its blocks by name, the loops' extents, and the work in multiply-adds.
 
-    A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed).
+    A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
+    Winograd form's output tile.
     """
 
     kind: str
@@ -51,16 +56,25 @@ class Geometry:
     prologues: tuple[str, ...] = ()
     grain: int = 0
     stages: tuple[str, ...] = ()
+    side: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Emitted:
-    """An unscheduled function with its arguments (the result comes last) and how its result is stored."""
+    """An unscheduled function with its arguments (the result comes last) and how its result is stored.
+
+    `forms` are other ways to compute the same result, by name, stored alike; which is used is a knob.
+    """
 
     function: Any
     arguments: tuple[Argument, ...]
     storage: Storage
     geometry: Geometry
+    forms: Mapping[str, Emitted] = dataclasses.field(default_factory=dict)
+
+    def form(self, name: str) -> Emitted:
+        """The way of this name; the empty name is this one."""
+        return self.forms[name] if name else self
 
 
 def blocks_of(features: int, lanes: int) -> tuple[int, int]:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tvm import relax, te
 
-from alphanas.hardware import indexing, rows
+from alphanas.hardware import indexing, rows, winograd
 from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, blocks_of
 from alphanas.hardware.identity import identify
 from alphanas.hardware.kernels import Plan
 from alphanas.hardware.program import Flat, Step, Storage, flatten
-from alphanas.hardware.schedules import Knobs, scheduled
+from alphanas.hardware.schedules import FORM, Knobs, scheduled
 
 REMEMBERED = 4096
 _EMITTED: dict[str, tuple[Emitted, tuple[int, ...]]] = {}
@@ -35,6 +35,12 @@ class Call:
     output: int
     arguments: tuple[Argument, ...]
     anchor: Step | None = None
+    forms: Mapping[str, tuple[Argument, ...]] = field(default_factory=dict)
+
+    def reads(self, function: Any) -> tuple[Argument, ...]:
+        """What a scheduled function of the task reads: that of the form it has."""
+        form = str(function.attrs.get(FORM, ""))
+        return self.forms[form] if form else self.arguments
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +92,13 @@ def lowered_plan(planned: Plan, lanes: int) -> Lowered:
             emitted.append(function)
             keys.append(identity.key)
         here = dict(zip(leaves, identity.leaves, strict=True))
-        arguments = tuple([dataclasses.replace(argument, slot=here[argument.slot]) for argument in function.arguments])
-        calls.append(Call(tasks[identity.exact], kernel.output, arguments, kernel.anchor))
+        forms = {name: _moved(form.arguments, here) for name, form in function.forms.items()}
+        calls.append(Call(tasks[identity.exact], kernel.output, _moved(function.arguments, here), kernel.anchor, forms))
     return Lowered(flat, tuple(emitted), tuple(calls), storages, lanes, tuple(keys), tuple(tasks))
+
+
+def _moved(arguments: Sequence[Argument], slots: Mapping[int, int]) -> tuple[Argument, ...]:
+    return tuple([dataclasses.replace(argument, slot=slots[argument.slot]) for argument in arguments])
 
 
 def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:
@@ -110,7 +120,7 @@ def assemble(lowered: Lowered, functions: Sequence[Any]) -> Any:
                 for n, function in enumerate(functions)
             ]
             for call in lowered.calls:
-                arguments = [_operand(lowered, argument, values, constants) for argument in call.arguments]
+                arguments = [_operand(lowered, argument, values, constants) for argument in call.reads(functions[call.task])]
                 storage = lowered.storages[call.output]
                 call_type = _tensor(storage.filled, storage.dtype)
                 values[call.output] = builder.emit(relax.call_tir(names[call.task], arguments, call_type))
@@ -135,6 +145,8 @@ def packed(constant: np.ndarray, argument: Argument, lanes: int) -> np.ndarray:
     """A constant as kernels read it: features filled up to whole blocks, and for weights a block's features side by side."""
     if not constant.ndim:
         return constant
+    if argument.winograd:
+        constant = winograd.transformed(constant, argument.winograd)
     features = constant.shape[-1]
     if not argument.block:
         count, block = blocks_of(features, lanes)

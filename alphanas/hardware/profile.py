@@ -99,11 +99,12 @@ def _calls(
     values: dict[Any, Any] = dict(zip(lowered.flat.inputs, map(tvm.runtime.tensor, inputs), strict=True))
     calls: list[Callable[[], object]] = []
     for call in lowered.calls:
-        for argument in call.arguments:
+        reads = call.reads(functions[call.task])
+        for argument in reads:
             if argument.slot not in values and argument not in values:
                 constant = lowered.flat.constants[argument.slot]
                 values[argument] = tvm.runtime.tensor(packed(constant, argument, lowered.lanes))
-        arguments = [values[a.slot] if a.slot in values else values[a] for a in call.arguments]
+        arguments = [values[a.slot] if a.slot in values else values[a] for a in reads]
         storage = lowered.storages[call.output]
         values[call.output] = tvm.runtime.empty(storage.filled, storage.dtype, tvm.cpu())
         calls.append(functools.partial(compiled[f"kernel{call.task}"], *arguments, values[call.output]))

@@ -6,18 +6,24 @@ element is repeated across a vector. Convolutions, dense layers and batched prod
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import s_tir
 
 from alphanas.hardware.emit import Emitted, Geometry
+from alphanas.hardware.winograd import product_rows
 
+FORM = "alphanas.form"
+"""The attribute by which a scheduled function says which form of its task it is."""
 WORTH_TRYING = 1 << 15
 """Below so many operations a kernel takes well under a microsecond of arithmetic: one thread, and nothing is tried."""
+BESIDE_FORMS = 3
+"""Where a kernel has other forms, which save work, so many tiles of its own are tried."""
 PARALLEL_WORK = 1 << 18
 MAYBE_PARALLEL_WORK = 1 << 22
 """Between so many operations, waking a second thread may cost more than it saves; below it does, above it does not."""
@@ -25,21 +31,35 @@ MAYBE_PARALLEL_WORK = 1 << 22
 
 @dataclass(frozen=True)
 class Knobs:
-    """What is tried: the tile in rows and columns, how many blocks of features it takes, and whether threads share the loop."""
+    """What is tried: the tile in rows and columns, its blocks of features, whether threads share the loop, and the task's form."""
 
     row: int = 1
     column: int = 1
     blocks: int = 1
     parallel: bool = True
+    form: str = ""
 
     @property
     def registers(self) -> int:
         return self.row * self.column * self.blocks
 
 
+def choices(task: Emitted, registers: int, threads: int) -> list[Knobs]:
+    """The knobs worth trying for a task in all its forms, the likeliest first; always at least one."""
+    others = [
+        dataclasses.replace(knobs, form=name)
+        for name, form in task.forms.items()
+        for knobs in candidates(form.geometry, registers, threads)
+    ]
+    own = candidates(task.geometry, registers, threads)
+    return [*others, *own[:BESIDE_FORMS]] if others else own
+
+
 def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     """The tiles worth trying with so many registers, the likeliest first; always at least one."""
     parallel = thread_choices(geometry, threads)[0]
+    if geometry.kind == "winograd":
+        return [Knobs(column=product_rows(geometry.outer[0]), blocks=blocks, parallel=parallel) for blocks in _panels(geometry)]
     if geometry.kind not in ("contraction", "depthwise"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
@@ -61,6 +81,11 @@ def thread_choices(geometry: Geometry, threads: int) -> tuple[bool, ...]:
     return (True, False)
 
 
+def _panels(geometry: Geometry) -> list[int]:
+    """How many blocks of features a product of Winograd tiles takes at once."""
+    return [2] if geometry.blocks % 2 == 0 else [1]
+
+
 def _merit(row: int, column: int, blocks: int) -> float:
     """How well a tile hides the latency of a multiply-add (8 in flight) and how few loads it needs for each."""
     registers = row * column * blocks
@@ -74,9 +99,10 @@ def _divisors(size: int, limit: int) -> list[int]:
 
 def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
     """The emitted function under its kind's schedule."""
-    schedule = s_tir.Schedule(emitted.function)
-    SCHEDULES[emitted.geometry.kind](schedule, emitted.geometry, knobs)
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+    form = emitted.form(knobs.form)
+    schedule = s_tir.Schedule(form.function)
+    SCHEDULES[form.geometry.kind](schedule, form.geometry, knobs)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr(FORM, knobs.form)
 
 
 def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -106,6 +132,54 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
         schedule.parallel(shared)
     _accumulate(schedule, geometry, sums, column_out)
     _store(schedule, result, 3)
+
+
+def _winograd(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """Three loops that threads share: inputs to tiles, the products of each position, and back."""
+    to, spread = (schedule.get_sblock(name) for name in geometry.prologues)
+    *places, tile, channel = schedule.get_loops(spread)
+    block, lane = schedule.split(channel, [None, _extent(schedule, schedule.get_loops(to)[-1])])
+    schedule.reorder(tile, block, *places, lane)
+    _filter(schedule, schedule.fuse(tile, block), [to], spread, knobs.parallel)
+
+    sums = schedule.get_sblock("sums")
+    kept = schedule.cache_write(sums, 0, "local")
+    *places, tile, feature, lane = schedule.get_loops(kept)
+    tile_out, tile_in = schedule.split(tile, [None, knobs.column])
+    panel, feature_in = schedule.split(feature, [None, knobs.blocks])
+    schedule.reorder(*places, panel, tile_out, feature_in, tile_in, lane)
+    shared = schedule.fuse(*places, panel)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    schedule.compute_at(sums, tile_out, preserve_unit_loops=True)
+    loops = schedule.get_loops(sums)
+    spatial, reduced = loops[2:-1], loops[-1]
+    schedule.reorder(reduced, *spatial)
+    schedule.vectorize(spatial[-1])
+    for loop in spatial[:-1]:
+        schedule.unroll(loop)
+    schedule.decompose_reduction(sums, reduced)
+    _store(schedule, kept, 2)
+
+    result = schedule.get_sblock("result")
+    *front, row, column, feature = schedule.get_loops(result)
+    row_out, row_in = schedule.split(row, [None, geometry.side])
+    column_out, column_in = schedule.split(column, [None, geometry.side])
+    block, lane = schedule.split(feature, [None, geometry.block])
+    schedule.reorder(*front, row_out, column_out, block, row_in, column_in, lane)
+    back = [schedule.get_sblock(name) for name in geometry.stages]
+    _filter(schedule, schedule.fuse(*front, row_out, column_out, block), back, result, knobs.parallel)
+
+
+def _filter(schedule: Any, shared: Any, stages: Sequence[Any], last: Any, parallel: bool) -> None:
+    """Small matrices times a tile, one stage after the other, all unrolled, features in a vector."""
+    for stage in reversed(stages):
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.set_scope(stage, 0, "local")
+    if parallel:
+        schedule.parallel(shared)
+    for stage in (*stages, last):
+        _store(schedule, stage, 1)
 
 
 def _tile(schedule: Any, geometry: Geometry, knobs: Knobs) -> Any:
@@ -266,6 +340,7 @@ def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "contraction": _contraction,
     "depthwise": _depthwise,
+    "winograd": _winograd,
     "window": _window,
     "reduction": _reduction,
     "rows": _rows,

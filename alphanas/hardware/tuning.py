@@ -15,7 +15,7 @@ from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
 from alphanas.hardware.records import TEMPLATE, Device, Record, Records, device
-from alphanas.hardware.schedules import Knobs, candidates, scheduled, thread_choices
+from alphanas.hardware.schedules import Knobs, choices, scheduled, thread_choices
 from alphanas.hardware.timing import Latency
 
 PARALLEL_MARGIN = 1.2
@@ -42,7 +42,7 @@ def device_of(machine: Machine) -> Device:
 
 def untuned(lowered: Lowered, machine: Machine) -> Tuned:
     """The likeliest knobs, nothing timed."""
-    knobs = tuple(candidates(task.geometry, machine.registers, machine.threads)[0] for task in lowered.tasks)
+    knobs = tuple(choices(task, machine.registers, machine.threads)[0] for task in lowered.tasks)
     return Tuned(knobs, (None,) * len(knobs), 0, False)
 
 
@@ -124,13 +124,13 @@ def readable(record: Record) -> bool:
 
 def several(task: Emitted, machine: Machine) -> bool:
     """Whether a task has more than one candidate."""
-    tiles = candidates(task.geometry, machine.registers, machine.threads)
+    tiles = choices(task, machine.registers, machine.threads)
     return len(tiles) > 1 or len(thread_choices(task.geometry, machine.threads)) > 1
 
 
 def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
     """(the record of the fastest knobs, how many candidates were timed): the best tile first, then whether threads help it."""
-    tiles = candidates(task.geometry, machine.registers, machine.threads)
+    tiles = choices(task, machine.registers, machine.threads)
     contests = [_contest(task, tiles, machine)]
     seconds = dict(zip(tiles, contests[0].best(), strict=True))
     tile = min(seconds, key=lambda knobs: seconds[knobs])
@@ -152,8 +152,8 @@ def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latenc
     return Record(key, how, kind, work, task.storage, schedule, latency.median, latency.spread, trials)
 
 
-def _contest(task: Emitted, choices: Sequence[Knobs], machine: Machine) -> Contest:
-    return Contest(task, [scheduled(task, knobs) for knobs in choices], machine)
+def _contest(task: Emitted, tried: Sequence[Knobs], machine: Machine) -> Contest:
+    return Contest(task, [scheduled(task, knobs) for knobs in tried], machine)
 
 
 def time_functions(task: Emitted, functions: Sequence[Any], machine: Machine) -> list[float]:
