@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from alphanas.cli import dashboard, doctor, export, inspect, latency, replay, report, resume, search, synth
+from alphanas.cli import dashboard, doctor, export, inspect, latency, replay, report, resume, search, synth, tune
 from alphanas.errors import BAD_USAGE, FAILED, UserError, nearest
 
 VERBS = {
@@ -20,6 +20,7 @@ VERBS = {
     "inspect": inspect,
     "synth": synth,
     "latency": latency,
+    "tune": tune,
     "export": export,
     "doctor": doctor,
 }

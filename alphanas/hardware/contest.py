@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tvm
 
+from alphanas.execution.turns import turn
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.machine import Machine
-from alphanas.hardware.timing import ATTEMPTS, STEADY, Latency, settled_number
+from alphanas.hardware.timing import ATTEMPTS, Latency, settled_number
 
 ROUNDS = 3
 ROUND_MS = 2
@@ -32,19 +33,21 @@ class Contest:
     def best(self) -> list[float]:
         """Seconds of one run of each function, in its best round."""
         best = dict.fromkeys(self._names, float("inf"))
-        for _ in range(ROUNDS):
-            for name, arrays in zip(self._names, self._arrays, strict=True):
-                timer = self._compiled.time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
-                best[name] = min(best[name], float(timer(*arrays).mean))
+        with turn("cpu", "kernels"):
+            for _ in range(ROUNDS):
+                for name, arrays in zip(self._names, self._arrays, strict=True):
+                    timer = self._compiled.time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
+                    best[name] = min(best[name], float(timer(*arrays).mean))
         return list(best.values())
 
     def steady(self, place: int, seconds: float) -> Latency:
         """The latency of one function, which takes about so many seconds: repeats above 5% spread are taken again."""
         number = settled_number(seconds, ROUND_MS / 1e3)
         timer = self._compiled.time_evaluator(self._names[place], tvm.cpu(), number=number, repeat=REPEATS)
-        found = [Latency(tuple(map(float, timer(*self._arrays[place]).results)), number)]
-        while found[-1].spread > STEADY * found[-1].median and len(found) < ATTEMPTS:
-            found.append(Latency(tuple(map(float, timer(*self._arrays[place]).results)), number))
+        found: list[Latency] = []
+        while not found or (not found[-1].steady and len(found) < ATTEMPTS):
+            with turn("cpu", "a kernel"):
+                found.append(Latency(tuple(map(float, timer(*self._arrays[place]).results)), number))
         return min(found, key=lambda latency: latency.spread / latency.median)
 
 

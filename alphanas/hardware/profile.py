@@ -74,7 +74,7 @@ def rows(
             {
                 "number": number,
                 "task": call.task,
-                "kernel": _named(lowered, call.output, call.anchor),
+                "kernel": named(lowered, call.output, call.anchor),
                 "ms": 1e3 * seconds,
                 "macs": macs,
                 "gflops": rate and rate / 1e9,
@@ -132,7 +132,7 @@ def _macs(flat: Flat, anchor: Step | None) -> int:
     return flat.types[anchor.output].size * depth
 
 
-def _named(lowered: Lowered, output: int, anchor: Step | None) -> str:
+def named(lowered: Lowered, output: int, anchor: Step | None) -> str:
     """What a kernel computes, with its sizes: the step that reduces, or its kind."""
     types = lowered.flat.types
 

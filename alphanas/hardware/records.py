@@ -21,7 +21,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ from alphanas.hardware.program import Storage
 
 FORMAT = 1
 BUSY_S = 30.0
+LARGEST = 1 << 30
 TEMPLATE, METASCHEDULE = "template", "metaschedule"
 
 TABLES = (
@@ -70,7 +73,8 @@ class Device:
 class Record:
     """One kernel's best schedule of a kind (`how`), with the seconds of a run, their spread, and the candidates that were timed.
 
-    `storage` is how the result lies in memory; `spread` is the interquartile range in seconds; `work` counts multiply-adds.
+    `seconds` is the lower quartile of the repeats, since what disturbs a kernel only ever adds, and `spread` their interquartile
+    range. `storage` is how the result lies in memory; `work` counts multiply-adds.
     """
 
     kernel: str
@@ -83,6 +87,11 @@ class Record:
     spread: float = 0.0
     trials: int = 0
     time: float = field(default_factory=time.time)
+
+    @property
+    def unsteadiness(self) -> float:
+        """The spread as a share of the seconds."""
+        return self.spread / self.seconds if self.seconds > 0 else float("inf")
 
 
 def default_path() -> Path | None:
@@ -178,9 +187,9 @@ class Records:
         return _record(rows[0]) if rows else None
 
     def add(self, device: Device, record: Record) -> None:
-        """Keeps a record; one of the kind that was found by more trials, or as many, and is faster, stays."""
+        """Keeps a record, unless there is one of its kind that was found by as many trials and spreads no more."""
         before = self.find(device, record.kernel, record.how)
-        if before is not None and before.trials >= record.trials and before.seconds <= record.seconds:
+        if before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness:
             return
         storage = json.dumps(dataclasses.asdict(record.storage))
         schedule = json.dumps(record.schedule)
@@ -386,14 +395,25 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _salvaged(aside: Path, target: sqlite3.Connection) -> int:
     """Copies the rows of a damaged file that can still be read; returns how many records."""
     saved = 0
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside)) as source:
-        for table, width in (("devices", 10), ("records", 11)):
-            cursor = source.execute(f"SELECT * FROM {table}")
-            with contextlib.suppress(sqlite3.DatabaseError):
-                while (row := cursor.fetchone()) is not None:
-                    target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * width)})", row)
-                    saved += table == "records"
+    with contextlib.suppress(sqlite3.Error, OSError), tempfile.TemporaryDirectory(prefix="alphanas-") as folder:
+        copy = Path(folder) / "records.sqlite"
+        copy.write_bytes(_whole(aside.read_bytes()))
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(aside.with_name(aside.name + "-wal"), copy.with_name(copy.name + "-wal"))
+        with contextlib.closing(sqlite3.connect(copy)) as source:
+            for table, width in (("devices", 10), ("records", 11)):
+                cursor = source.execute(f"SELECT * FROM {table}")
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    while (row := cursor.fetchone()) is not None:
+                        target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * width)})", row)
+                        saved += table == "records"
     return saved
+
+
+def _whole(content: bytes) -> bytes:
+    """A file that breaks off, filled up to the length that its head tells: SQLite reads nothing of a shorter one."""
+    size, count = int.from_bytes(content[16:18]), int.from_bytes(content[28:32])
+    return content.ljust(min(size * count, LARGEST), b"\0")
 
 
 def _record(row: sqlite3.Row) -> Record | None:

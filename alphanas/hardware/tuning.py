@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,18 @@ def fill(
     wanted: Sequence[int],
     *,
     end: float,
-    on_found: Callable[[int], None] = lambda number: None,
+    steadier_than: float = math.inf,
 ) -> dict[int, tuple[Record, int]]:
-    """The record of each of these tasks, and how many candidates were timed for it; tasks not reached before `end` are missing."""
+    """The record of each of these tasks, and how many candidates were timed for it; tasks not reached before `end` are missing.
+
+    A record that spreads by `steadier_than` of its seconds or more is as good as none.
+    """
+
+    def usable(record: Record) -> bool:
+        return readable(record) and record.unsteadiness < steadier_than
+
     here = device_of(machine)
-    known = {kernel: record for kernel, record in store.known(here, TEMPLATE).items() if readable(record)}
+    known = {kernel: record for kernel, record in store.known(here, TEMPLATE).items() if usable(record)}
     found: dict[int, tuple[Record, int]] = {}
     left = deque(wanted)
     busy = 0
@@ -98,7 +106,7 @@ def fill(
                 continue
             with store.claim(here, key) as mine:
                 again = store.find(here, key)  # another process may have found it meanwhile
-                if again is not None and readable(again):
+                if again is not None and usable(again):
                     record = again
                 elif mine:
                     record, tried = fastest(lowered.tasks[number], key, machine)
@@ -113,7 +121,6 @@ def fill(
         known[key] = record
         found.setdefault(number, (record, 0))
         busy = 0
-        on_found(number)
     return found
 
 
@@ -149,7 +156,7 @@ def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
 def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latency: Latency, trials: int) -> Record:
     """The record of a task."""
     kind, work = task.geometry.kind, task.geometry.work
-    return Record(key, how, kind, work, task.storage, schedule, latency.median, latency.spread, trials)
+    return Record(key, how, kind, work, task.storage, schedule, latency.quartiles[0], latency.spread, trials)
 
 
 def _contest(task: Emitted, tried: Sequence[Knobs], machine: Machine) -> Contest:
