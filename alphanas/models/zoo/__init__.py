@@ -49,8 +49,18 @@ MODELS: dict[str, Factory] = {
     "wrn_40_2": resnet.wrn_40_2,
 }
 
-VARIANTS: Mapping[str, Callable[[Shape, int, str], Graph]] = {"nasbench201": nasbench201.nasbench201}
-"""Models of which the name says more after a colon: `nasbench201:|nor_conv_3x3~0|+|…|`."""
+VARIANTS: Mapping[str, Callable[[Shape, int, str], Graph]] = {
+    "nasbench201": nasbench201.nasbench201,
+    "resnet18": resnet.resnet18,
+    "resnet18_cifar": resnet.resnet18_cifar,
+    "resnet34": resnet.resnet34,
+    "resnet34_cifar": resnet.resnet34_cifar,
+    "resnet50": resnet.resnet50,
+    "resnet50_cifar": resnet.resnet50_cifar,
+    "resnet101": resnet.resnet101,
+    "resnet101_cifar": resnet.resnet101_cifar,
+}
+"""Models of which the name says more after a colon: a cell in `nasbench201:|nor_conv_3x3~0|+|…|`, the first width in `resnet18:16`."""
 
 
 def names() -> tuple[str, ...]:
@@ -61,7 +71,8 @@ def names() -> tuple[str, ...]:
 def build(name: str, *, input_shape: Sequence[int | None] = (224, 224, 3), num_classes: int = 1000) -> Graph:
     """The graph of a zoo model.
 
-    `name` counts without case and punctuation: `vit_b16` is `ViT-B/16`. `nasbench201:CELL` is the network of a cell string.
+    `name` counts without case and punctuation: `vit_b16` is `ViT-B/16`. `nasbench201:CELL` is the network of a cell string, and
+    `resnet18:16` a ResNet whose first stage has 16 channels, the next ones 32, 64, 128.
     `input_shape` is (height, width, channels), with or without a leading batch axis, which is dropped: the batch is free.
     Raises UserError for a name that is not in the zoo and for a shape that the model does not fit.
     """

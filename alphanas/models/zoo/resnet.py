@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from alphanas.errors import UserError
 from alphanas.models.zoo.net import Net
 from synth.graph import Graph
 from synth.ops.activation import Relu
@@ -69,49 +70,60 @@ def stages(net: Net, x: str, block: Block, depths: Sequence[int], width: int) ->
     return x
 
 
+def first_width(text: str) -> int:
+    """The channels of the first stage that a variant `resnet18:16` asks for; 64 where it asks for none."""
+    if not text:
+        return 64
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+        raise UserError(
+            f"width {text}", saw="no width of a first stage", wanted="a whole number from 1 to 4096, as in zoo:resnet18:16"
+        )
+    return int(text)
+
+
 def resnet8(shape: Sequence[int], classes: int) -> Graph:
     """Three stages of one basic block, widths 16, 32, 64: 78,042 parameters on CIFAR-10."""
     return residual(shape, classes, basic_block, (1, 1, 1), width=16)
 
 
-def resnet18(shape: Sequence[int], classes: int) -> Graph:
+def resnet18(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-18: 11,689,512 parameters on ImageNet."""
-    return residual(shape, classes, basic_block, (2, 2, 2, 2))
+    return residual(shape, classes, basic_block, (2, 2, 2, 2), width=first_width(width))
 
 
-def resnet34(shape: Sequence[int], classes: int) -> Graph:
+def resnet34(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-34: 21,797,672 parameters on ImageNet."""
-    return residual(shape, classes, basic_block, (3, 4, 6, 3))
+    return residual(shape, classes, basic_block, (3, 4, 6, 3), width=first_width(width))
 
 
-def resnet50(shape: Sequence[int], classes: int) -> Graph:
+def resnet50(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-50: 25,557,032 parameters on ImageNet."""
-    return residual(shape, classes, bottleneck_block, (3, 4, 6, 3))
+    return residual(shape, classes, bottleneck_block, (3, 4, 6, 3), width=first_width(width))
 
 
-def resnet101(shape: Sequence[int], classes: int) -> Graph:
+def resnet101(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-101: 44,549,160 parameters on ImageNet."""
-    return residual(shape, classes, bottleneck_block, (3, 4, 23, 3))
+    return residual(shape, classes, bottleneck_block, (3, 4, 23, 3), width=first_width(width))
 
 
-def resnet18_cifar(shape: Sequence[int], classes: int) -> Graph:
+def resnet18_cifar(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-18 with the CIFAR stem at every resolution: 11,173,962 parameters on CIFAR-10."""
-    return residual(shape, classes, basic_block, (2, 2, 2, 2), small=True)
+    return residual(shape, classes, basic_block, (2, 2, 2, 2), width=first_width(width), small=True)
 
 
-def resnet34_cifar(shape: Sequence[int], classes: int) -> Graph:
+def resnet34_cifar(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-34 with the CIFAR stem at every resolution: 21,282,122 parameters on CIFAR-10."""
-    return residual(shape, classes, basic_block, (3, 4, 6, 3), small=True)
+    return residual(shape, classes, basic_block, (3, 4, 6, 3), width=first_width(width), small=True)
 
 
-def resnet50_cifar(shape: Sequence[int], classes: int) -> Graph:
+def resnet50_cifar(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-50 with the CIFAR stem at every resolution: 23,520,842 parameters on CIFAR-10."""
-    return residual(shape, classes, bottleneck_block, (3, 4, 6, 3), small=True)
+    return residual(shape, classes, bottleneck_block, (3, 4, 6, 3), width=first_width(width), small=True)
 
 
-def resnet101_cifar(shape: Sequence[int], classes: int) -> Graph:
+def resnet101_cifar(shape: Sequence[int], classes: int, width: str = "") -> Graph:
     """ResNet-101 with the CIFAR stem at every resolution: 42,512,970 parameters on CIFAR-10."""
-    return residual(shape, classes, bottleneck_block, (3, 4, 23, 3), small=True)
+    return residual(shape, classes, bottleneck_block, (3, 4, 23, 3), width=first_width(width), small=True)
 
 
 def resnext50_32x4d(shape: Sequence[int], classes: int) -> Graph:

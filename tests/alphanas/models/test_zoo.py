@@ -93,6 +93,20 @@ def test_the_seed_of_the_digits_search_is_small(shape: tuple[int, ...]) -> None:
     assert 75_000 <= zoo.build("resnet8", input_shape=shape, num_classes=10).params <= 78_000
 
 
+@pytest.mark.parametrize("width", [1, 16, 64])
+def test_a_first_width_scales_a_residual_network(width: int) -> None:
+    """Oracle: parameters of basic blocks counted by hand, two a stage, widths doubling."""
+
+    def conv_norm(inputs: int, outputs: int, kernel: int = 3) -> int:
+        return kernel * kernel * inputs * outputs + 2 * outputs
+
+    stages = [width * 2**stage for stage in range(4)]
+    total = conv_norm(3, width) + stages[-1] * 10 + 10
+    for before, own in zip([width, *stages], stages, strict=False):
+        total += conv_norm(before, own) + 3 * conv_norm(own, own) + (conv_norm(before, own, 1) if before != own else 0)
+    assert zoo.build(f"resnet18_cifar:{width}", input_shape=(32, 32, 3), num_classes=10).params == total
+
+
 @pytest.mark.parametrize("typed", ["ViT-B/16", "vit_b16", "VIT-B16"])
 def test_names_count_without_case_and_punctuation(typed: str) -> None:
     assert zoo.build(typed, input_shape=(32, 32, 3)) == zoo.build("vit_b16", input_shape=(32, 32, 3))
@@ -110,7 +124,8 @@ BAD = {
     "not divisible": ("vit_b16", (225, 224, 3), 10, "patches of 16×16 pixels do not fill 225×224"),
     "smaller than a patch": ("mixer_b16", (8, 8, 3), 10, "multiples of 16"),
     "too small": ("convnext_t", (16, 16, 3), 10, "multiples of 4 from 32"),
-    "variant of a model without": ("resnet18:wide", (32, 32, 3), 10, "no variants"),
+    "variant of a model without": ("resnet8:wide", (32, 32, 3), 10, "no variants"),
+    "width that is none": ("resnet18:wide", (32, 32, 3), 10, "from 1 to 4096"),
     "two nodes": ("nasbench201:|none~0|+|none~0|none~1|", (32, 32, 3), 10, "2 nodes"),
     "unknown operation": ("nasbench201:|non~0|+|none~0|none~1|+|none~0|none~1|none~2|", (32, 32, 3), 10, "did you mean 'none'"),
     "missing edge": ("nasbench201:|none~0|+|none~0|none~1|+|none~0|none~2|", (32, 32, 3), 10, "as node 3"),
