@@ -60,7 +60,7 @@ VARIANTS: Mapping[str, Callable[[Shape, int, str], Graph]] = {
     "resnet101": resnet.resnet101,
     "resnet101_cifar": resnet.resnet101_cifar,
 }
-"""Models of which the name says more after a colon: a cell in `nasbench201:|nor_conv_3x3~0|+|…|`, the first width in `resnet18:16`."""
+"""Models whose name says more after a colon: a cell in `nasbench201:|nor_conv_3x3~0|+|…|`, the first width in `resnet18:16`."""
 
 
 def names() -> tuple[str, ...]:
