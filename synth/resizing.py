@@ -15,8 +15,9 @@ With an upper budget alone "cheapest" would be trivial, so what is best has to b
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -24,10 +25,12 @@ import numpy as np
 from synth.allocation import Best, Limit, Nothing, maximise
 from synth.analysis import macs, verify
 from synth.budget import ANY, UNLIMITED, Budget, Interval
+from synth.core import smallest_core
 from synth.graph import Graph
 from synth.memory import peak_bytes
 from synth.op import ShapeMismatch
 from synth.ops import OPS
+from synth.proving import Clock, TimeIsUp
 from synth.result import Found, GaveUp, Infeasible, Proof
 from synth.sizing import CAPACITY, DEPTHS, MACS, OWN, PARAMS, WIDTHS, Freedom, Sizing
 from synth.stages import rank_between, stand_ins
@@ -60,20 +63,21 @@ def resize(
     `Found.optimal` says whether it is proven that nothing is better, `Found.gap` how much better anything could be, as a share.
     Parameters, MACs, memory and ranks of the result are counted anew on the graph. ValueError for arguments that make no sense.
     """
-    started = time.monotonic()
+    clock = Clock.of(time_limit)
     freedom = Freedom(tuple(free), multiple, smallest, largest, keep_rank)
     _checked(graph, freedom, keep, objective)
-    deadline = started + time_limit
     try:
-        question = _Question.of(graph, budget, freedom, keep, objective)
-        answer = question.answer(deadline, tolerance)
+        question = _Question.of(graph, budget, freedom, keep, objective, clock)
+        answer = question.answer(tolerance)
     except Uncountable as error:
-        return GaveUp(str(error), time.monotonic() - started)
+        return GaveUp(str(error), clock.seconds)
+    except TimeIsUp:
+        return GaveUp(f"{time_limit:g} s are too short to count what the sizes of {len(graph.nodes)} nodes cost", clock.seconds)
     if isinstance(answer, Found):
-        return replace(answer, seconds=time.monotonic() - started)
+        return replace(answer, seconds=clock.seconds)
     if answer:
-        return Infeasible(question.core(deadline), time.monotonic() - started)
-    return GaveUp(f"no sizes within {budget} were found in {time_limit:g} s", time.monotonic() - started)
+        return Infeasible(question.core(), clock.seconds)
+    return GaveUp(f"no sizes within {budget} were found in {time_limit:g} s", clock.seconds)
 
 
 def uniform(graph: Graph, budget: Budget, *, multiple: int = 8) -> Graph | None:
@@ -139,18 +143,21 @@ class _Question:
     budget: Budget
     keep: float
     weights: np.ndarray
+    clock: Clock
+    deadline: float
+    """When the search must end, so that there is time to prove what it found."""
 
     @staticmethod
-    def of(graph: Graph, budget: Budget, freedom: Freedom, keep: float, objective: str | NodeCost) -> _Question:
+    def of(graph: Graph, budget: Budget, freedom: Freedom, keep: float, objective: str | NodeCost, clock: Clock) -> _Question:
         named = objective if isinstance(objective, str) else "own"
-        sizing = Sizing(graph, freedom, cost=None if isinstance(objective, str) else objective)
+        sizing = Sizing(graph, freedom, cost=None if isinstance(objective, str) else objective, check=clock.check)
         if named == "proportional" and not sizing.empty:
-            sizing = Sizing(graph, freedom, ratio=_share(sizing, budget) or 0.0)
+            sizing = Sizing(graph, freedom, ratio=_share(sizing, budget) or 0.0, check=clock.check)
         column = {"capacity": (CAPACITY, 1.0), "proportional": (OWN, 1.0), "params": (PARAMS, -1.0), "macs": (MACS, -1.0)}
         quantity, sign = column.get(named, (OWN, -1.0))
         weights = np.zeros(OWN + 1)
         weights[quantity] = sign
-        return _Question(sizing, budget, keep, weights)
+        return _Question(sizing, budget, keep, weights, clock, clock.deadline - _seconds_to_prove(graph))
 
     def limits(self) -> dict[str, Limit | Interval]:
         """What is asked, by name."""
@@ -164,22 +171,22 @@ class _Question:
             found[f"at least {self.keep:.0%} of the capacity"] = Limit(CAPACITY, self.keep)
         return found
 
-    def answer(self, deadline: float, tolerance: float) -> Found | bool:
+    def answer(self, tolerance: float) -> Found | bool:
         """The best sizes; or whether it is proven that there are none."""
-        best = self._best(self.limits(), deadline, tolerance)
+        best = self._best(self.limits(), tolerance)
         if isinstance(best, Nothing):
             return best.proven
         graph, bound = self.sizing.graph_at(best.assignment), best.bound
         if not self.keeps_rank(graph, best.assignment):
             self.sizing.proportionate()
-            best = self._best(self.limits(), deadline + 1.0, tolerance)
+            best = self._best(self.limits(), tolerance)
             if isinstance(best, Nothing):
                 return False
             graph = self.sizing.graph_at(best.assignment)
             assert self.keeps_rank(graph, best.assignment), "widths in proportion keep every rank bound in proportion"
         return self._found(graph, best.value, bound)
 
-    def _best(self, limits: dict[str, Limit | Interval], deadline: float, tolerance: float, *, any: bool = False) -> Best | Nothing:
+    def _best(self, limits: Mapping[str, Limit | Interval], tolerance: float, *, any: bool = False) -> Best | Nothing:
         if self.sizing.empty:
             return Nothing(proven=True)
         memory = next((limit for limit in limits.values() if isinstance(limit, Interval)), ANY)
@@ -189,7 +196,7 @@ class _Question:
         weights = np.zeros(len(network.constant))
         weights[: OWN + 1] = 0.0 if any else self.weights
         starts = [_at_share(self.sizing, self.sizing.freedom.largest * step / 16) for step in range(17)]
-        return maximise(network, weights, rows, starts=starts, deadline=deadline, tolerance=tolerance)
+        return maximise(network, weights, rows, starts=starts, deadline=self.deadline, tolerance=tolerance)
 
     def keeps_rank(self, graph: Graph, assignment: Sequence[int]) -> bool:
         """Whether every stage has the share of its rank bound that it is to keep."""
@@ -208,17 +215,28 @@ class _Question:
         proof = Proof(inference, distance, params, work, memory)
         return Found((graph,), (proof,), 0.0, optimal=optimal, gap=0.0 if optimal else gap, value=abs(value))
 
-    def core(self, deadline: float) -> tuple[str, ...]:
-        """The smallest set of what is asked, as far as leaving out one at a time finds it, that excludes all sizes."""
+    def core(self) -> tuple[str, ...]:
+        """The smallest set of what is asked, as far as the time allows, that excludes all sizes."""
         freedom = self.sizing.freedom
         setting = f"widths that are multiples of {freedom.multiple}, at most {freedom.largest:g} times the present ones"
         rank = [f"{freedom.keep_rank:.0%} of every stage's rank bound"] if freedom.keep_rank else []
         if self.sizing.empty:
             return (setting, *rank, f"what fits {', '.join(self.sizing.empty)}")
-        kept = self.limits()
-        for name in list(kept):
-            rest = {other: limit for other, limit in kept.items() if other != name}
-            found = self._best(rest, deadline + 1.0, 1.0, any=True)
-            if isinstance(found, Nothing) and found.proven:
-                kept = rest
-        return (setting, *rank, *kept)
+        limits = self.limits()
+
+        def excluded(names: list[str]) -> bool:
+            try:
+                found = self._best({name: limits[name] for name in names}, 1.0, any=True)
+            except TimeIsUp:
+                return False
+            return isinstance(found, Nothing) and found.proven
+
+        return (setting, *rank, *smallest_core(list(limits), excluded, is_late=lambda: self.clock.is_up))
+
+
+@functools.lru_cache(maxsize=64)
+def _seconds_to_prove(graph: Graph) -> float:
+    """How long it takes to interpret the whole jaxpr of a graph, and so of one like it in other sizes."""
+    started = time.monotonic()
+    verify(graph)
+    return time.monotonic() - started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
@@ -56,11 +56,19 @@ class Sizing:
     """The unknowns of a graph in order of appearance, and the network of its costs over them.
 
     `own` is a further quantity: a cost of the caller's for each node, or a function of (width, present width) for each that a node
-    sets.
+    sets. `check` is called between the parts of the work, and may raise to end it.
     """
 
-    def __init__(self, graph: Graph, freedom: Freedom, *, cost: NodeCost | None = None, ratio: float | None = None):
-        self.graph, self.freedom, self.cost, self.ratio = graph, freedom, cost, ratio
+    def __init__(
+        self,
+        graph: Graph,
+        freedom: Freedom,
+        *,
+        cost: NodeCost | None = None,
+        ratio: float | None = None,
+        check: Callable[[], object] = lambda: None,
+    ):
+        self.graph, self.freedom, self.cost, self.ratio, self.check = graph, freedom, cost, ratio, check
         self.tied: Ties = ties(graph)
         self.prices: dict[tuple[Place, tuple[bytes, ...]], tuple[np.ndarray, np.ndarray]] = {}
         self.place = {node.name: index for index, node in enumerate(graph.nodes)}
@@ -87,14 +95,20 @@ class Sizing:
             if number in summed and not width.setters:
                 grid = np.arange(1, math.floor(width.size * self.freedom.largest) + 1)
             domains.append(grid if len(grid) else np.array([width.size]))
+        self._summed(domains)
         for node in self.graph.nodes:
+            self.check()
             self._divisible(node, domains)
+        self._summed(domains)
+        return domains
+
+    def _summed(self, domains: list[np.ndarray]) -> None:
+        """Takes out of the widths that are sums what no terms add up to."""
         for each in self.tied.sums:
             sums = {each.constant}
             for factor, term in each.terms:
                 sums = {total + factor * int(size) for total in sums for size in domains[term]}
             domains[each.total] = np.array([size for size in domains[each.total] if Fraction(int(size)) in sums], dtype=np.int64)
-        return domains
 
     def _divisible(self, node: Node, domains: list[np.ndarray]) -> None:
         """Takes out what an op does not accept, whatever its other sizes."""
@@ -214,7 +228,10 @@ class Sizing:
 
     def network(self, memory: Interval) -> tuple[Network, list[int]]:
         """The network, and the numbers of its quantities that are bytes alive at once (those that no single table can hold)."""
-        tables = [table for node in self.graph.nodes for table in self._tables(node)]
+        tables: list[Factor] = []
+        for node in self.graph.nodes:
+            self.check()
+            tables += self._tables(node)
         wide = []
         for terms in self._memory(memory.high):
             scope = tuple(sorted({unknown for unknowns, _ in terms for unknown in unknowns}))

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from properties import PROPERTIES
-from synth.effect import summary
+from synth.effect import polynomials, summary
 from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value
 from synth.ties import Channels, with_channels, with_sizes
 
@@ -122,6 +122,36 @@ def _monomials(slots: int) -> list[tuple[int, ...]]:
 @functools.lru_cache(maxsize=4096)
 def _fitted(place: Place) -> tuple[tuple[float, float], ...] | None:
     """(parameters, multiply-adds) of every monomial of at most the second degree; None if the cost is of another form."""
+    return _known(place) or _counted_at_multiples(place)
+
+
+def _known(place: Place) -> tuple[tuple[float, float], ...] | None:
+    """The same from what is known of the op at any channels, which equal ops at other channels share; None if that does not say."""
+    if len(place.values) != 1 or len(place.fields) > 1 or place.shared or not place.values[0].shape[1:]:
+        return None
+    op, (value,) = place.at(place.present)
+    fitted = polynomials(op, value)
+    if fitted is None:
+        return None
+    (channels,), names = place.inputs, _monomials(len(place.present))
+    found = dict.fromkeys(names, (0.0, 0.0))
+    for (c, s), coefficients in zip(_DEGREES, np.array(fitted).T, strict=True):
+        powers = [0] * len(place.present)
+        if channels.width is not None:
+            powers[channels.width] += c
+        for _, slot in place.fields:
+            powers[slot] += s
+        a, b = coefficients * float(channels.factor) ** c
+        before = found[tuple(powers)]
+        found[tuple(powers)] = before[0] + a, before[1] + b
+    return tuple(found[name] for name in names)
+
+
+_DEGREES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (0, 2))
+"""The degrees in the channels and the size of what `polynomials` gives coefficients for."""
+
+
+def _counted_at_multiples(place: Place) -> tuple[tuple[float, float], ...] | None:
     slots = len(place.present)
     scales = [powers for powers in itertools.product((1, 2, 3), repeat=slots) if sum(powers) <= slots + 2]
     scales.append((4,) * slots)

@@ -117,7 +117,7 @@ QUICK = {("resnet8", 2), ("mobilenet_nano", 0), ("vit_nano", 1), ("cifar_cnn", 1
 def test_networks_of_the_zoo_keep_what_was_asked(name: str, options: dict[str, Any]) -> None:
     graph = zoo.build(name, input_shape=(16, 16, 3), num_classes=10)
     budget = Budget(Interval(0, 0.6 * graph.params))
-    found = resize(graph, budget, multiple=4, time_limit=5, **options)
+    found = resize(graph, budget, multiple=4, time_limit=90, tolerance=0.02, **options)
     assert isinstance(found, Found), found
     checked = verify(found.graph)
     assert found.graph.params == found.proofs[0].params <= 0.6 * graph.params
