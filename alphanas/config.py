@@ -92,7 +92,7 @@ class Search:
     generation: int = option(8, Integer(1, 10_000), "proposals made from the same archive, before it is updated")
     objectives: tuple[str, ...] = option(
         ("error", "params", "macs"),
-        ListOf(OneOf(("error", "params", "macs", "peak_bytes")), shortest=1, distinct=True),
+        ListOf(OneOf(("error", "params", "macs", "peak_bytes", "latency")), shortest=1, distinct=True),
         "numbers to minimise",
     )
     max_candidates: int = option(0, COUNT, "stop after this many candidates; 0: the time limit alone stops")
@@ -180,6 +180,14 @@ class Hardware:
         "seconds of seed and finalists with every run timed by itself, for percentiles; 60 is a whole report; 0: repeats alone",
     )
     time_limit: float = option(90.0, Duration(), "wall time of one compilation and measurement, without report_s")
+    records: str = option(
+        "",
+        Text("the path of a file, such as records.sqlite", empty=True),
+        "file of what was measured of kernels, shared by studies; empty: records.sqlite in the cache folder ($ALPHANAS_CACHE)",
+    )
+    tune_limit: float = option(
+        30.0, Duration(), "time for the kernels of one candidate that no record knows, where latency is an objective or limited"
+    )
 
 
 @dataclass(frozen=True)
@@ -290,7 +298,16 @@ class Config:
 # What may change between a search and its resume: when it stops, on how many processes it runs, and where its data lies (which the
 # study's fingerprint of the data then checks); never what it proposes.
 FREE_TO_CHANGE = frozenset(
-    {"time_limit", "workers", "search.max_candidates", "execution.threads", "execution.memory", "data.source", "study.patience"}
+    {
+        "time_limit",
+        "workers",
+        "search.max_candidates",
+        "execution.threads",
+        "execution.memory",
+        "data.source",
+        "hardware.records",
+        "study.patience",
+    }
     | {"execution.engine", "execution.address", "execution.gpus"}
 )
 

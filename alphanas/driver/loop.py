@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from alphanas.driver import stages
+from alphanas.driver import predict, stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import FAILED, UserError
@@ -32,6 +32,7 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
     run.tell()
     if seed is not None:
         _record_seed(run, seed)
+    predict.predict_seed(run)
     if not run_flows(run.pool, iter([_judge_seed(run)]), out_of_time=lambda: run.time_left < 0, on_change=run.tell):
         return
     _require_trained(run)
@@ -42,6 +43,10 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
         run.generation = number
         archive = run.learned.archive(run.recorder.study, before=first)
         flows = _proposals(run, archive, number, first)
+        if predict.wanted(run.config):
+            flows = iter(list(flows))
+            if not predict.predict(run, run.recorder.study.since(first)):
+                continue
         if run_flows(run.pool, flows, out_of_time=run.searching_is_over, on_change=run.tell):
             ids = [candidate.id for candidate in run.recorder.study.since(first)]
             run.recorder.decide("generation", {"number": number, "ids": ids or [first]}, once=f"generation {number}")
@@ -142,7 +147,7 @@ def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candi
 
 def _judge(run: Run, candidate: Candidate, screen: ScoreFilter) -> Flow:
     """From cheap to costly: cost, zero-cost score, short training; each may end it."""
-    if run.recorder.done(candidate.id, "short"):
+    if run.recorder.done(candidate.id, "short") or predict.failed(run, candidate):
         return
     costs = stages.cost(run, candidate)
     if run.config.scoring.proxy != "none":

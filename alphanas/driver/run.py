@@ -13,6 +13,7 @@ from alphanas.report.progress import Figures, Progress, Snapshot
 
 if TYPE_CHECKING:
     from alphanas.execution import Pool
+    from alphanas.hardware.predicting import Predictor
     from alphanas.study import Candidate, Recorder
 
 __all__ = ["SEED", "Run"]
@@ -34,6 +35,8 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     stage: str = "starting"
     generation: int | None = None
+    predictor: Predictor | None = None
+    """Predicts latencies without timing anything, once it is known what device this is."""
     standing: Standing = field(init=False)
     learned: Learned = field(init=False)
 

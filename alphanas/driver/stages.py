@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alphanas.driver.flows import Flow, Task, Wait
+from alphanas.driver.predict import records_path
 from alphanas.driver.run import SEED, Run
 from alphanas.execution import Failed, Result
 from alphanas.study import MENDABLE, Candidate, Lease, Outcome, Superseded
@@ -213,7 +214,7 @@ def measure(
 
 
 def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[str, Any], count: int) -> Task:
-    hardware = run.config.hardware
+    hardware, path = run.config.hardware, records_path(run.config)
     payload = {
         **models,
         "backend": backend,
@@ -222,7 +223,7 @@ def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[
         "threads": hardware.threads,
         "repeats": hardware.repeats,
         "check": True,
-        "records": str(run.recorder.scratch("kernels.jsonl")),
+        "records": None if path is None else str(path),
     }
     limit = (hardware.time_limit + LONGEST_REPORT * models.get("report_s", 0.0)) * count
     return Task(f"alphanas.hardware.tasks:{task}", payload, limit, f"measure {label} by {backend}")
