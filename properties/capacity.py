@@ -315,12 +315,47 @@ def _work(equation: Equation, flags: Sequence[bool]) -> Work:
     fixed = sum(type_.bytes for type_, is_data in zip(equation.input_types, flags, strict=True) if not is_data)
     moved = sum(type_.bytes for type_ in (*equation.input_types, *equation.output_types))
     if name == "dot_general":
-        (contract, _), _ = equation.params["dimension_numbers"]
-        depth = prod(equation.input_types[0].shape[axis] for axis in contract)
-        return Work(equation.output_types[0].size * depth, 0, moved, fixed)
+        return Work(_contraction_macs(equation), 0, moved, fixed)
     if name == "conv_general_dilated":
         return Work(_convolution_macs(equation), 0, moved, fixed)
     return Work(0, 0 if name in MOVES else _operations(equation), moved, fixed)
+
+
+def multiply_adds(program: Program, data: Sequence[bool]) -> int | None:
+    """The multiply-adds of a program whose inputs are data or not, also where sizes are formulas; None if it branches or loops."""
+    return _multiply_adds(program, data)[0]
+
+
+def _multiply_adds(program: Program, data: Sequence[bool]) -> tuple[int | None, list[bool]]:
+    depends = [*data, *[False] * (len(program.types) - program.input_count)]
+    total: int | None = 0
+    for equation in program.equations:
+        flags = [depends[slot] for slot in equation.inputs]
+        if True not in flags:
+            continue
+        own, results = _multiply_adds_of(equation, flags)
+        total = None if total is None or own is None else total + own
+        for slot, result in zip(equation.outputs, results, strict=True):
+            depends[slot] = result
+    return total, [depends[slot] for slot in program.outputs]
+
+
+def _multiply_adds_of(equation: Equation, flags: Sequence[bool]) -> tuple[int | None, list[bool]]:
+    """The multiply-adds of a step on data, and which of its results are data."""
+    results = [True] * len(equation.outputs)
+    if equation.primitive in ("cond", "scan", "while"):
+        return None, results
+    if equation.programs:
+        return _multiply_adds(equation.programs[0], flags)
+    if equation.primitive == "dot_general":
+        return _contraction_macs(equation), results
+    return _convolution_macs(equation) if equation.primitive == "conv_general_dilated" else 0, results
+
+
+def _contraction_macs(equation: Equation) -> int:
+    """Every output element times what is summed over."""
+    (contract, _), _ = equation.params["dimension_numbers"]
+    return equation.output_types[0].size * prod(equation.input_types[0].shape[axis] for axis in contract)
 
 
 def _convolution_macs(equation: Equation) -> int:

@@ -7,7 +7,7 @@ in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -68,23 +68,28 @@ def _broadcast(x: Any) -> Any:
     return jnp.expand_dims(x, -1)
 
 
-INLINED: tuple[tuple[str, Function, int], ...] = (
-    ("gelu", lambda x: jax.nn.gelu(x, approximate=True), 0),
-    ("gelu", lambda x: jax.nn.gelu(x, approximate=False), 0),
-    ("softmax", jax.nn.softmax, 0),
-    ("log_softmax", jax.nn.log_softmax, 0),
-    ("logsumexp", jax.nn.logsumexp, 0),
-    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1), 0),
-    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1, keepdims=True), 0),
+INLINED: tuple[tuple[str, Function, int, frozenset[str]], ...] = (
+    ("gelu", lambda x: jax.nn.gelu(x, approximate=True), 0, frozenset({"tanh"})),
+    ("gelu", lambda x: jax.nn.gelu(x, approximate=False), 0, frozenset({"erfc"})),
+    ("softmax", jax.nn.softmax, 0, frozenset({"exp", "reduce_sum"})),
+    ("log_softmax", jax.nn.log_softmax, 0, frozenset({"exp", "reduce_sum", "log"})),
+    ("logsumexp", jax.nn.logsumexp, 0, frozenset({"exp", "reduce_sum", "log"})),
+    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1), 0, frozenset({"exp", "reduce_sum", "log"})),
+    ("logsumexp", lambda x: jax.nn.logsumexp(x, axis=1, keepdims=True), 0, frozenset({"exp", "reduce_sum", "log"})),
     *(
-        ("layer_norm" if centred else "rms_norm", _flax_norm(fast, expand, centred), scales)
+        ("layer_norm" if centred else "rms_norm", _flax_norm(fast, expand, centred), scales, frozenset({"rsqrt", "reduce_sum"}))
         for fast, centred in ((True, True), (False, True), (True, False))
         for expand in (_reshaped, _broadcast)
         for scales in (0, 1)
     ),
-    *(("group_norm", _flax_group_norm, scales) for scales in (0, 1)),
+    *(("group_norm", _flax_group_norm, scales, frozenset({"rsqrt", "reduce_sum"})) for scales in (0, 1)),
 )
-"""Functions that leave no call behind: name, definition, and the number of weights that they take after the data."""
+"""Functions that leave no call behind: name, definition, the number of weights that they take after the data, and some of their
+primitives: where those are not, neither is the idiom, and it need not be traced.
+"""
+
+CAST = "convert_element_type"
+"""The primitive by which the patterns at half precision differ from those at full precision."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +102,31 @@ class Pattern:
     result: tuple[int, int]
 
 
-@lru_cache(maxsize=1)
-def patterns() -> dict[str, tuple[Pattern, ...]]:
-    """The idioms by their first primitive, the longest first."""
+def patterns(among: Collection[str] | None = None) -> dict[str, tuple[Pattern, ...]]:
+    """The idioms by their first primitive, the longest first: those that a program of these primitives can have, or all."""
     found: dict[tuple[Any, ...], Pattern] = {}
-    for dtype in (jnp.float32, jnp.bfloat16):
-        for name, function, weights in INLINED:
-            shape = (2, 5, 4) if name == "group_norm" else (2, 4)
-            arguments = [jax.ShapeDtypeStruct(shape, dtype), *[jax.ShapeDtypeStruct((4,), dtype)] * weights]
-            program = jaxpr.program(jaxpr.trace(function, *arguments)[0])
-            if len(program.equations) > 1:
-                pattern = _pattern(name, program)
+    for idiom, (*_, needed) in enumerate(INLINED):
+        if among is None or needed <= set(among):
+            for pattern in _alternatives(idiom, half=among is None or CAST in among):
                 found.setdefault((pattern.primitives, pattern.wiring), pattern)
     table: dict[str, list[Pattern]] = {}
     for pattern in sorted(found.values(), key=lambda pattern: -len(pattern.primitives)):
         table.setdefault(pattern.primitives[0], []).append(pattern)
     return {first: tuple(rows) for first, rows in table.items()}
+
+
+@lru_cache(maxsize=2 * len(INLINED))
+def _alternatives(idiom: int, *, half: bool) -> tuple[Pattern, ...]:
+    """The patterns of one idiom at full precision, and at half precision too."""
+    name, function, weights, _ = INLINED[idiom]
+    shape = (2, 5, 4) if name == "group_norm" else (2, 4)
+    found = []
+    for dtype in (jnp.float32, jnp.bfloat16) if half else (jnp.float32,):
+        arguments = [jax.ShapeDtypeStruct(shape, dtype), *[jax.ShapeDtypeStruct((4,), dtype)] * weights]
+        program = jaxpr.program(jaxpr.trace(function, *arguments)[0])
+        if len(program.equations) > 1:
+            found.append(_pattern(name, program))
+    return tuple(found)
 
 
 def _pattern(name: str, program: Program) -> Pattern:
@@ -125,14 +139,22 @@ def _pattern(name: str, program: Program) -> Pattern:
     return Pattern(name, primitives, wiring, made[program.outputs[0]])
 
 
+_TELLING = frozenset({CAST}).union(*(needed for *_, needed in INLINED))
+
+
+@lru_cache(maxsize=1024)
+def _table(among: frozenset[str]) -> dict[str, tuple[Pattern, ...]]:
+    return patterns(among)
+
+
 def with_idioms(program: Program, done: dict[int, Program] | None = None) -> Program:
     """The program with its idioms as calls, here and in everything that it calls."""
     done = {} if done is None else done
     if id(program) in done:
         return done[id(program)]
-    table = patterns()
     uses = _last_uses(program)
     primitives = tuple([equation.primitive for equation in program.equations])
+    table = _table(frozenset(primitives) & _TELLING)
     equations: list[Equation] = []
     step = 0
     while step < len(primitives):

@@ -172,9 +172,14 @@ def _names(size: Any) -> list[str]:
 
 
 def _holds(text: str, sizes: Mapping[str, int]) -> bool:
-    return bool(eval(text, {"__builtins__": {}, **_FUNCTIONS}, dict(sizes)))
+    return bool(eval(_python(text), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes)))
 
 
 def _evaluate(size: Any, sizes: Mapping[str, int]) -> int:
     """The value of a formula, from its text: JAX's own evaluation is not public."""
-    return size if isinstance(size, int) else int(eval(str(size), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes)))
+    return size if isinstance(size, int) else int(eval(_python(str(size)), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes)))
+
+
+def _python(text: str) -> str:
+    """A formula as Python reads it: JAX writes powers with a caret."""
+    return text.replace("^", "**")

@@ -58,6 +58,24 @@ def degrees(letters: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([int(each.max()) + 1 if len(each) else 0 for each in letters], dtype=np.int64)
 
 
+Packed = tuple[int, tuple[tuple[str, bytes], ...]]
+"""An automaton as plain values: its length, then the type and the bytes of its arrays, the letters last."""
+
+
+def packed(automaton: Automaton) -> Packed:
+    """The automaton in a form that can be kept."""
+    a = automaton
+    arrays = a.values, a.layers, a.starts, a.next, a.accepts, *a.letters
+    return a.length, tuple([(array.dtype.str, array.tobytes()) for array in arrays])
+
+
+def unpacked(kept: Packed) -> Automaton:
+    """The automaton that was packed."""
+    length, arrays = kept
+    values, layers, starts, following, accepts, *letters = (np.frombuffer(data, dtype) for dtype, data in arrays)
+    return Automaton(length, tuple(letters), values, layers, starts, following, accepts)
+
+
 def nothing(length: int) -> Automaton:
     """The automaton that accepts nothing."""
     none = np.zeros(0, dtype=np.int64)

@@ -1,23 +1,27 @@
 """What an op does to a value's type and what that costs, at any number of channels, from a handful of traces.
 
-Search asks this of thousands of channel counts. An op's output sizes, parameters and multiply-adds are polynomials in the channels
-that come in and the size the op is given, so they are fitted on a few traces and checked on one more; where they are none, every
-count is traced. What is finally returned is always counted anew.
+Search asks this of thousands of channel counts. Most ops have a formula (`synth.formulas`). Of the others the output sizes,
+parameters and multiply-adds are held to be polynomials in the channels that come in and the size the op is given: they are fitted
+on a few traces and checked on one more; where they are none, every count is traced. What is finally returned is counted anew.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from properties import PROPERTIES, Inference, RelationalProperty
+from synth.formulas import Kind, figures, formulas
 from synth.memo import Memo
-from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, output_value
-from synth.shelf import shelf
+from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, output_value, size_of
+from synth.op import size_fields as size_fields
+from synth.op import with_size as with_size
+from synth.shelf import is_kept, shelf
 from synth.tracing import infer_op, trace
 
 _CHANNELS = (16, 32, 48, 64)
@@ -44,32 +48,74 @@ def summary(op: Op, inputs: tuple[Value, ...], asked: tuple[RelationalProperty, 
     found = _SUMMARIES.get((op, inputs, asked))
     if found is not None:
         return found
-    kept = len(inputs) == 1 and asked == _ASKED
-    _, found = shelf().recall(inputs[0]).get(op, (None, None)) if kept else (None, None)
-    found = _SUMMARIES.put((op, inputs, asked), found or infer_op(op, inputs, asked))
-    if kept:
-        shelf().note(op, inputs[0], output_value(op, inputs), found)
+    kept = len(inputs) == 1 and asked == _ASKED and is_kept(op)
+    known: Inference | None = shelf().recall(inputs[0]).get(op) if kept else None
+    found = _SUMMARIES.put((op, inputs, asked), known or infer_op(op, inputs, asked))
+    if kept and known is None:
+        shelf().note(inputs[0], op, found)
     return found
 
 
+T = TypeVar("T", bool, int)
+
+
+def recalled(trait: str, op: Op, value: Value, found: Callable[[], T]) -> T:
+    """A trait of an op on a type: from disk, or as found."""
+    if not is_kept(op):
+        return found()
+    page, key = ("traits", value), (trait, op)
+    known: T | None = shelf().recall(page).get(key)
+    if known is None:
+        known = found()
+        shelf().note(page, key, known)
+    return known
+
+
 def prepare(ops: Sequence[Op], value: Value, *, summaries: bool) -> None:
-    """Finds out the outputs, or the summaries, of many ops on one type: from disk, and together in one trace what is not there."""
+    """Finds out the outputs, or the summaries, of many ops on one type: by formula or from disk, the rest together in one trace."""
     inputs = (value,)
-    for op, (output, inference) in shelf().recall(value).items():
-        if (op, inputs) not in OUTPUTS:
-            OUTPUTS.put((op, inputs), output)
-        if inference is not None and (op, inputs, _ASKED) not in _SUMMARIES:
-            _SUMMARIES.put((op, inputs, _ASKED), inference)
-    missing = [op for op in ops if (op, inputs) not in OUTPUTS or (summaries and (op, inputs, _ASKED) not in _SUMMARIES)]
-    trace(missing, inputs)
+    if summaries:
+        known = shelf().recall(value)
+        trace([op for op in ops if (op, inputs, _ASKED) not in _SUMMARIES and op not in known], inputs)
+        return
+    missing = _without_formula([op for op in ops if (op, inputs) not in OUTPUTS], value)
+    kept = shelf().recall(("outputs", value)) if missing else {}
     for op in missing:
-        shelf().note(op, value, OUTPUTS.get((op, inputs)) or "", None)
+        if op in kept:
+            OUTPUTS.put((op, inputs), kept[op])
+    missing = [op for op in missing if op not in kept]
+    trace(missing, inputs)
+    for op in filter(is_kept, missing):
+        shelf().note(("outputs", value), op, OUTPUTS.get((op, inputs)))
+
+
+def _without_formula(ops: Sequence[Op], value: Value) -> list[Op]:
+    """Those ops whose outputs no formula tells; the outputs of the others are then known."""
+    fitting, left = [], []
+    for op in ops:
+        try:
+            op.check(value)
+        except ShapeMismatch as error:
+            OUTPUTS.put((op, (value,)), str(error))
+            continue
+        fitting.append(op)
+    formulas([kind for op in fitting if (kind := Kind.of(op, value)) is not None])
+    for op in fitting:
+        found = figures(op, value)
+        if found is None:
+            left.append(op)
+            continue
+        OUTPUTS.put((op, (value,)), found[0])
+    return left
 
 
 @functools.lru_cache(maxsize=262144)
 def effect(op: Op, value: Value) -> Effect:
     """The effect of an op of one input; ShapeMismatch if the value does not fit."""
     op.check(value)
+    found = figures(op, value)
+    if found is not None:
+        return Effect(*found)
     fitted = _fitted(op, value)
     return fitted.at(op, value) if fitted is not None else exact_effect(op, (value,))
 
@@ -87,9 +133,11 @@ class Effects:
 def effects(op: Op, value: Value, widths: tuple[int, ...]) -> Effects:
     """The op in its own size and in every width that fits the value; an op without sizes as it is."""
     fitting = tuple([each for each in _in_widths(op, widths) if _fits(each, value)])
-    fitted = _fitted(op, value)
-    if fitted is not None:
-        return fitted.of(fitting, value)
+    formulated = Kind.of(op, value)
+    if formulated is None or formulas([formulated])[formulated] is None:
+        fitted = _fitted(op, value)
+        if fitted is not None:
+            return fitted.of(fitting, value)
     found = []
     for each in fitting:
         try:
@@ -115,10 +163,16 @@ def _fits(op: Op, value: Value) -> bool:
 
 
 def prepare_effects(ops: Sequence[Op], value: Value) -> None:
-    """Finds out in few traces what the effects of ops on values like this one, of whatever channels, are fitted to."""
+    """Finds out in few traces what the effects of ops on values like this one, of whatever channels, are fitted to.
+
+    That is for ops without a formula.
+    """
     if value.shape[-1:] in ((), (None,)):
         return
+    kinds = {op: Kind.of(op, value) for op in ops}
+    known = formulas([kind for kind in kinds.values() if kind is not None])
     unknown = [op for op in ops if op.fitted and (_without_sizes(op), _open_channels(value)) not in _SAMPLED]
+    unknown = [op for op in unknown if (kind := kinds[op]) is None or known[kind] is None]
     if not unknown:
         return
     for channels in _CHANNELS:
@@ -141,8 +195,9 @@ def _fitted(op: Op, value: Value) -> _Template | None:
 
 @functools.lru_cache(maxsize=65536)
 def exact_effect(op: Op, inputs: tuple[Value, ...]) -> Effect:
-    """The effect of an op, by counting."""
-    return Effect(output_value(op, inputs), params(op, inputs), macs(op, inputs))
+    """The effect of an op, by formula or by counting."""
+    found = figures(op, inputs[0]) if len(inputs) == 1 and _fits(op, inputs[0]) else None
+    return Effect(*found) if found is not None else Effect(output_value(op, inputs), params(op, inputs), counted_macs(op, inputs))
 
 
 def params(op: Op, inputs: Sequence[Value]) -> int:
@@ -152,18 +207,12 @@ def params(op: Op, inputs: Sequence[Value]) -> int:
 
 def macs(op: Op, inputs: tuple[Value, ...]) -> int:
     """Multiply-adds of an op for one example."""
+    return exact_effect(op, inputs).macs
+
+
+def counted_macs(op: Op, inputs: tuple[Value, ...]) -> int:
+    """Multiply-adds of an op for one example, from its own trace."""
     return summary(op, inputs).capacity.macs // PROBE_BATCH
-
-
-@functools.cache
-def size_fields(op_type: type[Op]) -> tuple[str, ...]:
-    """The names of the fields that synthesis solves for."""
-    return tuple(field.name for field in fields(op_type) if field.metadata.get("size"))
-
-
-def with_size(op: Op, size: int) -> Op:
-    """The op with every size field set."""
-    return replace(op, **dict.fromkeys(size_fields(type(op)), size))
 
 
 @dataclass(frozen=True)
@@ -175,13 +224,13 @@ class _Template:
     polynomials: tuple[tuple[float, ...], ...]
 
     def at(self, op: Op, value: Value) -> Effect:
-        terms = _monomials(value.channels, _size_of(op))
+        terms = _monomials(value.channels, size_of(op))
         channels, params, macs = (round(sum(a * b for a, b in zip(row, terms, strict=True))) for row in self.polynomials)
         return Effect(Value((*self.axes, channels), self.dtype), params, macs)
 
     def of(self, ops: tuple[Op, ...], value: Value) -> Effects:
         """The effects of an op in several sizes."""
-        terms = np.array([_monomials(value.channels, _size_of(op)) for op in ops]).reshape(-1, 6)
+        terms = np.array([_monomials(value.channels, size_of(op)) for op in ops]).reshape(-1, 6)
         figures = np.rint(terms @ np.array(self.polynomials).T)
         values = tuple([_value(self.axes, channels, self.dtype) for channels in figures[:, 0].astype(int).tolist()])
         return Effects(ops, values, figures[:, 1:])
@@ -204,11 +253,6 @@ def polynomials(op: Op, value: Value) -> tuple[tuple[float, ...], ...] | None:
 def _monomials(channels: int, size: int) -> tuple[float, ...]:
     a, b = channels / _UNIT, size / _UNIT
     return 1.0, a, b, a * b, a * a, b * b
-
-
-def _size_of(op: Op) -> int:
-    names = size_fields(type(op))
-    return getattr(op, names[0]) if names else 0
 
 
 def _without_sizes(op: Op) -> Op:
@@ -241,7 +285,7 @@ def _samples(op: Op, value: Value) -> list[tuple[int, int, Effect]] | None:
         here = replace(value, shape=(*value.shape[:-1], channels))
         for sized in _sized(op):
             try:
-                samples.append((channels, _size_of(sized), exact_effect(sized, (here,))))
+                samples.append((channels, size_of(sized), exact_effect(sized, (here,))))
             except ShapeMismatch:
                 return None
     return samples

@@ -7,6 +7,7 @@ arrays it owns, `apply` says what it computes. Shape, properties, cost, sizes an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from abc import ABC, abstractmethod
@@ -208,6 +209,23 @@ def fitted_output(op: Op, inputs: Sequence[Value], out: jax.ShapeDtypeStruct) ->
     batched = any(value.shape[:1] == (None,) for value in inputs)
     shape: tuple[int | None, ...] = (None, *out.shape[1:]) if batched else out.shape
     return Value(shape, str(out.dtype))
+
+
+@functools.cache
+def size_fields(op_type: type[Op]) -> tuple[str, ...]:
+    """The names of the fields that synthesis solves for."""
+    return tuple(field.name for field in dataclasses.fields(op_type) if field.metadata.get("size"))
+
+
+def size_of(op: Op) -> int:
+    """The op's size; 0 for an op that has none."""
+    names = size_fields(type(op))
+    return getattr(op, names[0]) if names else 0
+
+
+def with_size(op: Op, size: int) -> Op:
+    """The op with every size field set."""
+    return dataclasses.replace(op, **dict.fromkeys(size_fields(type(op)), size))
 
 
 def alternatives(op_type: type[Op], sizes: Sequence[int]) -> Iterator[Op]:

@@ -5,7 +5,7 @@ A requirement that is not known here is asked of all relations together, by its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -91,13 +91,13 @@ def _of(requirement: Requirement, problem: Problem, goal: Value) -> Iterator[Que
             for axis, row in enumerate(rows):
                 if any(row):
                     label = f"mixing of input axis {axis} at least ({' '.join(LEVELS[level] for level in row)})"
-                    yield Question((MIXING,), axis, _row_start(axis), _row_holds(row), row, label, SIMPLER)
+                    yield Question((MIXING,), axis, _row_start(axis), _row_holds(row), row, label, SIMPLER, RowsAlike())
         case ReceptiveFieldRequirement(positions=positions):
             for axis, least in enumerate(positions):
                 if least > 0:
                     label = f"a receptive field of at least {least} on axis {axis}"
                     yield Question(
-                        (MIXING,), axis, _row_start(axis), _row_sees(least), ("sees", least), label, (_simpler, _simplest)
+                        (MIXING,), axis, _row_start(axis), _row_sees(least), ("sees", least), label, SIMPLER, RowsAlike()
                     )
         case _ if left_to_proof(requirement):
             return
@@ -133,6 +133,16 @@ def _row_start(axis: int) -> Callable[[Value], Mixing | None]:
         return Mixing.of((whole.input[axis],), whole.output, (whole.axes[axis],))
 
     return start
+
+
+class RowsAlike:
+    """Of a step matters what it does along the axes on which the row depends."""
+
+    def key(self, part: Mixing) -> tuple[int, ...]:
+        return part.reads
+
+    def view(self, key: tuple[int, ...], step: Mixing) -> Hashable:
+        return step.seen_along(key)
 
 
 def _row_holds(row: tuple[int, ...]) -> Callable[[Mixing | None], bool]:

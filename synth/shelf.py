@@ -1,8 +1,9 @@
 """What was found out about ops, kept on disk from one process to the next.
 
-One file for each input type, in a folder whose name is a digest of the installed JAX and of the source of `properties` and `synth`,
-so that whatever could change an answer asks anew. Files are replaced as a whole and carry a digest: several processes may write at
-once, and what is damaged counts as missing. Only ops of `synth.ops` are kept, since the source of others is not in the digest.
+One file for each page, such as that of an input type, in a folder whose name is a digest of the installed JAX and of the source of
+`properties` and `synth`, so that whatever could change an answer asks anew. Files are replaced as a whole and carry a digest:
+several processes may write at once, and what is damaged counts as missing. Only facts about ops of `synth.ops` are kept, since the
+source of others is not in the digest.
 
 The folder is `$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder; `ALPHANAS_CACHE=off` keeps nothing. What cannot be read
 or written is not used.
@@ -19,47 +20,46 @@ import pickle
 import platform
 import tempfile
 import zlib
+from collections.abc import Hashable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from properties import Inference
-from synth.op import Op, Value
-
-Fact = tuple[Value | str, Inference | None]
-"""The type of an op's output or why it does not fit, and its properties if they were asked for."""
+from synth.op import Op
 
 MOST_FILES = 4000
-"""Input types that are kept; there are no more than a few hundred in a long search."""
+"""Pages that are kept; there are no more than a few hundred in a long search."""
 
 _DIGEST = 32
-_MODULES = ("synth.op", "synth.ops.", "properties.")
+_MODULES = ("synth.op", "synth.ops.", "synth.formulas", "properties.")
+
+
+def is_kept(op: Op) -> bool:
+    """Whether facts about an op may be kept: its source is in the folder's name."""
+    return type(op).__module__.startswith("synth.ops.")
 
 
 class Shelf:
-    """The facts of one folder; reads each type once, writes when told to."""
+    """The pages of one folder, each facts by key under a name of its own; reads each once, writes when told to."""
 
     def __init__(self, folder: Path | None):
         self._folder = folder
-        self._facts: dict[Value, dict[Op, Fact]] = {}
-        self._changed: set[Value] = set()
+        self._pages: dict[Hashable, dict[Any, Any]] = {}
+        self._changed: set[Hashable] = set()
         self._pending = 0
 
-    def recall(self, value: Value) -> dict[Op, Fact]:
-        """The facts about ops on inputs of this type."""
-        if value not in self._facts:
-            self._facts[value] = self._read(value)
-        return self._facts[value]
+    def recall(self, page: Hashable) -> Mapping[Any, Any]:
+        """The facts of a page, by key."""
+        if page not in self._pages:
+            self._pages[page] = self._read(page)
+        return self._pages[page]
 
-    def note(self, op: Op, value: Value, output: Value | str, inference: Inference | None) -> None:
-        """One more fact."""
-        if self._folder is None or not type(op).__module__.startswith("synth.ops."):
-            return
-        known = self.recall(value).get(op)
-        if known is None or (known[1] is None and inference is not None):
-            self._facts[value][op] = (output, inference)
-            self._changed.add(value)
-            self._pending += 1
+    def note(self, page: Hashable, key: Hashable, fact: object) -> None:
+        """One more fact, or another one in place of what was known; it and its key are numbers, texts, ops, values, properties."""
+        self.recall(page)
+        self._pages[page][key] = fact
+        self._changed.add(page)
+        self._pending += 1
 
     def keep(self, *, least: int = 1) -> None:
         """Writes what has changed, if that is about as many facts as `least`."""
@@ -67,28 +67,28 @@ class Shelf:
             return
         self._pending = 0
         changed, self._changed = self._changed, set()
-        for value in changed:
-            self._write(value, self._read(value) | self._facts[value])
+        for page in changed:
+            self._write(page, self._read(page) | self._pages[page])
 
-    def _path(self, value: Value) -> Path | None:
-        return None if self._folder is None else self._folder / hashlib.sha256(repr(value).encode()).hexdigest()[:32]
+    def _path(self, page: Hashable) -> Path | None:
+        return None if self._folder is None else self._folder / hashlib.sha256(repr(page).encode()).hexdigest()[:32]
 
-    def _read(self, value: Value) -> dict[Op, Fact]:
-        path = self._path(value)
+    def _read(self, page: Hashable) -> dict[Any, Any]:
+        path = self._path(page)
         try:
             data = b"" if path is None else path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
                 return {}
-            found: dict[Op, Fact] = _Reader(io.BytesIO(zlib.decompress(data[_DIGEST:]))).load()
+            found: dict[Any, Any] = _Reader(io.BytesIO(zlib.decompress(data[_DIGEST:]))).load()
             return found
         except (OSError, zlib.error, pickle.UnpicklingError, EOFError, AttributeError, ImportError, TypeError, ValueError):
             return {}
 
-    def _write(self, value: Value, facts: dict[Op, Fact]) -> None:
-        path = self._path(value)
+    def _write(self, page: Hashable, facts: Mapping[Any, Any]) -> None:
+        path = self._path(page)
         if path is None:
             return
-        packed = zlib.compress(pickle.dumps(facts), 1)
+        packed = zlib.compress(pickle.dumps(dict(facts)), 1)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() and sum(1 for _ in path.parent.iterdir()) >= MOST_FILES:

@@ -11,18 +11,33 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from properties import PROPERTIES, RelationalProperty
+from properties import ALL, PROPERTIES, RelationalProperty
 from properties.loops import joined
-from synth.automaton import DEAD, Automaton, cover, nothing, pairs
+from synth.automaton import DEAD, Automaton, cover, nothing, packed, pairs, unpacked
 from synth.effect import prepare, size_fields, summary, with_size
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
+from synth.shelf import is_kept, shelf
+
+WORTH_KEEPING = 0.05
+"""Seconds from which on an automaton is rather read than made again."""
+
+
+class Alike(Protocol):
+    """What of a step matters to a part: parts with equal `key` are told apart by the same view of a step."""
+
+    def key(self, part: Any) -> Hashable:
+        """Equal for parts for which the same of a step matters."""
+
+    def view(self, key: Any, step: Any) -> Hashable:
+        """Equal for steps that do the same to every part of this key."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,8 @@ class Question:
     `reads` are the properties whose relations it needs: one, or several together (their `Joint`). `start` is the part that the
     empty program has on an input, `holds` decides it for the finished program (None: no dependence). Equal keys ask the same;
     `label` says it to a person. `widened` is for where there would be too many parts, from fine to coarse: each maps a part to one
-    that stands for it, and that never leads to a no where the part leads to a yes, whatever follows or joins.
+    that stands for it, and that never leads to a no where the part leads to a yes, whatever follows or joins. `alike` is for where
+    many steps do the same to a part: it gives for a part what tells the steps apart that follow it.
     """
 
     reads: tuple[RelationalProperty, ...]
@@ -42,6 +58,7 @@ class Question:
     key: Hashable
     label: str
     widened: tuple[Callable[[Any], Any], ...] = field(default=(), compare=False)
+    alike: Alike | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -128,14 +145,39 @@ class Frame:
         """A small automaton that accepts the sequences to the goal on which all questions hold."""
         if not self.reachable:
             return nothing(self.length)
-        key = tuple((question.reads, question.part, question.key) for question in questions)
+        page = self._page(questions)
+        if page is None or self._key(questions) in self._automata:
+            return self._made(questions)
+        known = shelf().recall(page).get("automaton")
+        if known is not None:
+            self._automata[self._key(questions)] = unpacked(known)
+            return self._made(questions)
+        started = time.monotonic()
+        found = self._made(questions)
+        if time.monotonic() - started > WORTH_KEEPING:
+            shelf().note(page, "automaton", packed(found))
+        return found
+
+    def _key(self, questions: Sequence[Question]) -> Hashable:
+        return tuple((question.reads, question.part, question.key) for question in questions)
+
+    def _page(self, questions: Sequence[Question]) -> str | None:
+        """The name of what is asked, among everything that is ever asked; None where it depends on what is not of this project."""
+        letters, built_in = self.alphabet.letters, {id(each) for each in ALL}
+        if not all(map(is_kept, letters)) or any(id(each) not in built_in for one in questions for each in one.reads):
+            return None
+        asked = [([each.name for each in one.reads], one.part, one.key) for one in questions]
+        return repr(("space", self.source, self.goal, self.length, letters, asked))
+
+    def _made(self, questions: Sequence[Question]) -> Automaton:
+        key = self._key(questions)
         if key not in self._automata:
             self._automata[key] = self._minimal(questions)
         return self._automata[key]
 
     def _minimal(self, questions: Sequence[Question]) -> Automaton:
         if len(questions) > 1:
-            return cover(pairs(self.automaton(questions[:-1]), self.automaton(questions[-1:])).automaton)
+            return cover(pairs(self._made(questions[:-1]), self._made(questions[-1:])).automaton)
         parts, explored = self._explore(questions[0] if questions else None)
         at_goal = explored.values == self.values.index(self.goal)
         if questions:
@@ -151,25 +193,29 @@ class Frame:
     def _walk(self, question: Question | None) -> tuple[list[Any], Automaton]:
         """Every part that a sequence of at most `length` moves can have, and how the moves lead from one to another."""
         letters, steps = zip(*(self._letters(value, question) for value in range(len(self.values))), strict=True)
+        classes = _Classes(steps, question.alike if question else None)
         start = (0, question.start(self.source) if question else None)
         numbers: dict[tuple[int, Any], int] = {start: 0}
-        states, layers, rows = [start], [0], []
+        states, layers, rows = [start], [0], [np.zeros(0, dtype=np.int64)]
         for state, (value, part) in enumerate(states):
             remaining = self.length - layers[state] - 1
-            for after, step in steps[value]:
+            of, apart = classes.at(value, part)
+            row = []
+            for after, step in apart:
                 if self.left[after] > remaining:
-                    rows.append(DEAD)
+                    row.append(DEAD)
                     continue
                 found = (after, None if part is None or step is None else part.then(step))
                 number = numbers.setdefault(found, len(states))
                 if number == len(states):
                     states.append(found)
                     layers.append(layers[state] + 1)
-                rows.append(number)
+                row.append(number)
+            rows.append(np.array(row, dtype=np.int64)[of])
         values = np.array([value for value, _ in states])
-        table = np.array(rows, dtype=np.int64)
         none = np.zeros(len(states), dtype=bool)
-        return [part for _, part in states], Automaton.of(self.length, letters, values, np.array(layers), table, none)
+        whole = Automaton.of(self.length, letters, values, np.array(layers), np.concatenate(rows), none)
+        return [part for _, part in states], whole
 
     def _letters(self, value: int, question: Question | None) -> tuple[np.ndarray, list[tuple[int, Any]]]:
         """The moves at a value by what they do to a question: the letter of each, and what each letter leads to and how."""
@@ -181,6 +227,35 @@ class Frame:
             for op, after in self.moves[value]
         ]
         return np.array(letters, dtype=np.int64), list(found)
+
+
+class _Classes:
+    """The letters at each value, those that do the same to a part together."""
+
+    def __init__(self, steps: Sequence[Sequence[tuple[int, Any]]], alike: Alike | None):
+        self._steps, self._alike = steps, alike
+        self._known: dict[Hashable, tuple[np.ndarray, list[tuple[int, Any]]]] = {}
+
+    def at(self, value: int, part: Any) -> tuple[np.ndarray, list[tuple[int, Any]]]:
+        """The class of each letter at a value with a part, and what each class leads to and how."""
+        # Where nothing got through, nothing will: all that is left to tell apart is where letters lead.
+        key = None if part is None or self._alike is None else self._alike.key(part)
+        place = value, part is None, key
+        if place not in self._known:
+            self._known[place] = self._classes(value, part is None, key)
+        return self._known[place]
+
+    def _classes(self, value: int, nothing: bool, key: Hashable) -> tuple[np.ndarray, list[tuple[int, Any]]]:
+        found: dict[Hashable, int] = {}
+        of: list[int] = []
+        apart: list[tuple[int, Any]] = []
+        for after, step in self._steps[value]:
+            view = None if nothing or step is None else step if self._alike is None else self._alike.view(key, step)
+            place = found.setdefault((after, view), len(found))
+            of.append(place)
+            if place == len(apart):
+                apart.append((after, step))
+        return np.array(of, dtype=np.int64), apart
 
 
 @functools.lru_cache(maxsize=262144)

@@ -16,11 +16,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from properties import Mixing
-from properties.scale import scale
+from properties import SCALE, Mixing, Scale
 from synth.canonical import neutral
-from synth.effect import effect, summary
+from synth.effect import effect, recalled, summary
 from synth.op import Op, Value
+from synth.tracing import infer_op
 
 
 class Role(enum.IntEnum):
@@ -44,6 +44,10 @@ def role(op: Op, value: Value) -> Role:
     (it saturates, or is of a higher degree) is a warp; a move has no weights and changes the shape or the mixing; what changes
     nothing, or is a norm of single elements and so forgets them, is void; what is none of that is neutral.
     """
+    return Role(recalled("role", op, value, lambda: int(_role(op, value))))
+
+
+def _role(op: Op, value: Value) -> Role:
     found = summary(op, (value,))
     steps, mixing = found.relation("depth", 0, 0), found.relation("mixing", 0, 0)
     nonlinear = steps is not None and steps.from_linear[0] != 0
@@ -73,18 +77,10 @@ def _is_elementwise_anywhere(op: Op, value: Value) -> bool:
     return mixing is None or _mixes_nothing(mixing)
 
 
+@functools.lru_cache(maxsize=65536)
 def growth(op: Op, value: Value) -> Fraction:
     """By which power, at most, an op's output grows with its input: the `scale` property, 0 where it saturates."""
-    tiny = Value((None, *[1] * (len(value.shape) - 1)), value.dtype)
-    try:
-        return _growth(op, tiny)
-    except (TypeError, ValueError):
-        return _growth(op, value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _growth(op: Op, value: Value) -> Fraction:
-    (found,) = scale(op.apply, value.aval(), params={})
+    found: Scale = infer_op(op, (value,), (SCALE,)).relation("scale", 0, 0)
     return found.growth
 
 

@@ -5,6 +5,7 @@ It errs upwards: it never claims less than some value of the parameters and inpu
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -13,7 +14,7 @@ import numpy as np
 
 from properties.mixing.affine import Term, at, extent, whole
 from properties.mixing.counting import factor_values, most_positions, row, window_values
-from properties.mixing.substitute import simplified, substituted
+from properties.mixing.substitute import axes_of, guards_of, simplified, substituted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,15 @@ class Mixing:
         if following is _identity(self.output):
             return self
         return _then(self, following)
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The axes of the output on which the positions depend; of what follows, no more than `seen_along` them matters."""
+        return axes_of(tuple([term for terms in self.axes for term in terms]))
+
+    def seen_along(self, axes: tuple[int, ...]) -> Hashable:
+        """Equal for two that do the same to whatever depends on these axes of their input alone."""
+        return self.output, tuple([self.axes[axis] for axis in axes]), guards_of(self.axes)
 
     def join(self, other: Mixing) -> Mixing:
         """What is owed along either of two paths."""

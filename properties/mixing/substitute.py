@@ -220,14 +220,17 @@ def substituted(
 
     `size` is the length of the axis that the positions of `outer` are in.
     """
-    # an element reads something only where every axis has positions
-    shared = tuple([guard for terms in positions if len(terms) == 1 for guard in terms[0].guards])
-    read = _axes_of(outer)
-    return _substituted(outer, tuple([positions[axis] for axis in read]), read, shared, size, middle, sizes)
+    read = axes_of(outer)
+    return _substituted(outer, tuple([positions[axis] for axis in read]), read, guards_of(positions), size, middle, sizes)
+
+
+def guards_of(positions: tuple[tuple[Term, ...], ...]) -> tuple[tuple[int, int, int], ...]:
+    """What every element's index must keep: it reads something only where every axis has positions."""
+    return tuple([guard for terms in positions if len(terms) == 1 for guard in terms[0].guards])
 
 
 @lru_cache(maxsize=1 << 14)
-def _axes_of(terms: tuple[Term, ...]) -> tuple[int, ...]:
+def axes_of(terms: tuple[Term, ...]) -> tuple[int, ...]:
     """The axes whose positions terms depend on."""
     return tuple(sorted({axis for term in terms for axis in _read(term)}))
 

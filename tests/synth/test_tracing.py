@@ -13,6 +13,7 @@ import properties
 from synth import Problem, Value, chain, verify
 from synth.effect import summary
 from synth.exact import solution_space
+from synth.formulas import Formula, Kind, formulas
 from synth.op import Op, ShapeMismatch, alternatives, avals_of, output_value, state_of
 from synth.ops import OPS, BatchNorm, Conv, MultiHeadAttention, Relu
 from synth.product import Product
@@ -63,16 +64,22 @@ def test_facts_survive_the_disk(op: Op, shapes: tuple[tuple[int, ...], ...], tmp
     value = Value((None, *shapes[0]), dtype_of(op))
     if op.arity != 1:
         return
-    fact = output_value(op, (value,)), summary(op, (value,))
+    facts = {op: summary(op, (value,)), ("output", op): output_value(op, (value,)), Kind.of(op, value): _formula(op, value)}
     shelf = Shelf(tmp_path)
-    shelf.note(op, value, *fact)
+    for key, fact in facts.items():
+        shelf.note(value, key, fact)
     shelf.keep()
-    assert Shelf(tmp_path).recall(value) == {op: fact}
+    assert Shelf(tmp_path).recall(value) == facts
+
+
+def _formula(op: Op, value: Value) -> Formula | None:
+    kind = Kind.of(op, value)
+    return None if kind is None else formulas([kind])[kind]
 
 
 def test_what_is_damaged_or_foreign_counts_as_missing(tmp_path: Path) -> None:
     value, shelf = TYPES[0], Shelf(tmp_path)
-    shelf.note(Relu(), value, value, None)
+    shelf.note(value, Relu(), value)
     shelf.keep()
     (file,) = tmp_path.iterdir()
     good = file.read_bytes()
@@ -80,19 +87,19 @@ def test_what_is_damaged_or_foreign_counts_as_missing(tmp_path: Path) -> None:
         file.write_bytes(bad)
         assert Shelf(tmp_path).recall(value) == {}
     again = Shelf(tmp_path)
-    again.note(Relu(), value, value, None)
+    again.note(value, Relu(), value)
     again.keep()
-    assert Shelf(tmp_path).recall(value) == {Relu(): (value, None)}
+    assert Shelf(tmp_path).recall(value) == {Relu(): value}
 
 
 def test_writers_at_once_lose_nothing_that_stays_wrong(tmp_path: Path) -> None:
     value = TYPES[0]
     first, second = Shelf(tmp_path), Shelf(tmp_path)
     first.recall(value), second.recall(value)
-    first.note(Relu(), value, value, None)
-    second.note(BatchNorm(), value, value, None)
+    first.note(value, Relu(), value)
+    second.note(value, BatchNorm(), value)
     first.keep(), second.keep()
-    assert Shelf(tmp_path).recall(value) == {Relu(): (value, None), BatchNorm(): (value, None)}
+    assert Shelf(tmp_path).recall(value) == {Relu(): value, BatchNorm(): value}
 
 
 @pytest.mark.slow
