@@ -59,6 +59,8 @@ FAULTY = [
     ({"training": {"learning_rate": 10**400}}, "training.learning_rate", "a number"),
     ({"training": {"short_epochs": 31}}, "training.short_epochs", "training.epochs = 30"),
     ({"hardware": {"backends": ["tvm", 3]}}, "hardware.backends", "item 1"),
+    ({"hardware": {"records": 3}}, "hardware.records", "path"),
+    ({"hardware": {"tune_limit": "soon"}}, "hardware.tune_limit", "90s"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Latency steers a search: every candidate has a predicted one, and a kernel is timed once whatever number of candidates have it."""
+"""Latency steers a search: every candidate has a predicted one, and a kernel is timed once however many candidates have it."""
 
 from __future__ import annotations
 

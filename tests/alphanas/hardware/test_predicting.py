@@ -1,0 +1,92 @@
+"""A prediction is the sum of its kernels' records, and where trials are spent is where they may save most. No TVM here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from alphanas.hardware.identity import identify
+from alphanas.hardware.outline import outline
+from alphanas.hardware.predicting import Predictor
+from alphanas.hardware.program import Storage
+from alphanas.hardware.records import TEMPLATE, Device, Record, Records
+from alphanas.hardware.spending import Need, shares
+from alphanas.models import zoo
+from synth.graph import Graph
+
+HERE = Device("znver4", "a CPU x2", 16, 24, 2, "0.27.0", "c0de")
+OVERHEAD = {"call": 5e-6, "kernel": 1e-6}
+
+
+def keys(graph: Graph, batch: int) -> Counter[str]:
+    """The kernels of a graph whose results lie in memory as they are."""
+    plan = outline(graph, batch)
+    producers = {step.output: step for step in plan.flat.steps}
+    types = {kernel.output: plan.flat.types[kernel.output] for kernel in plan.kernels}
+    storages = {slot: Storage(kind.shape, kind.shape, kind.dtype) for slot, kind in types.items()}
+    return Counter(identify(plan, producers, storages, kernel, HERE.lanes).key for kernel in plan.kernels)
+
+
+def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float]) -> None:
+    plan = outline(graph, batch)
+    producers = {step.output: step for step in plan.flat.steps}
+    storages: dict[int, Storage] = {}
+    for kernel in plan.kernels:
+        key = identify(plan, producers, storages, kernel, HERE.lanes).key
+        kind = plan.flat.types[kernel.output]
+        storages[kernel.output] = Storage(kind.shape, kind.shape, kind.dtype)
+        if key in seconds:
+            store.add(HERE, Record(key, TEMPLATE, "map", 1, storages[kernel.output], {}, seconds[key]))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit_nano"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_prediction_is_the_sum_of_records_and_overhead(name: str, batch: int) -> None:
+    graph = zoo.build(name, input_shape=(16, 16, 3), num_classes=10)
+    counts = keys(graph, batch)
+    seconds = {key: 1e-6 * (1 + number) for number, key in enumerate(counts)}
+    with Records.open(None) as store:
+        store.set_overhead(HERE, OVERHEAD)
+        fill(store, graph, batch, seconds)
+        found = Predictor(store, HERE, batch)(graph)
+    own = sum(seconds[key] * count for key, count in counts.items())
+    assert found.seconds == pytest.approx(own + OVERHEAD["call"] + counts.total() * OVERHEAD["kernel"])
+    assert (found.known, found.unknown, found.calls) == (len(counts), 0, counts.total())
+
+
+def test_a_prediction_needs_no_tvm() -> None:
+    code = "import sys, alphanas.driver.predict, alphanas.hardware.predicting; assert 'tvm' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_not_on_record_is_counted_and_not_guessed_until_it_is() -> None:
+    graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+    seconds = dict.fromkeys(keys(graph, 1), 1e-6)
+    missing = seconds.popitem()[0]
+    with Records.open(None) as store:
+        fill(store, graph, 1, seconds)
+        predictor = Predictor(store, HERE, 1)
+        assert predictor(graph).seconds is None
+        assert (predictor(graph).known, predictor(graph).unknown) == (len(seconds), 1)
+        fill(store, graph, 1, {missing: 1e-6})
+        assert predictor(graph).seconds is None  # the overhead is not known
+        store.set_overhead(HERE, OVERHEAD)
+        assert predictor(graph).seconds is not None
+
+
+def test_trials_go_where_most_time_may_be_saved_and_none_is_left_over() -> None:
+    slow, fast, often = Need("slow", 1, 8e-3, 1000), Need("fast", 1, 1e-3, 1000), Need("often", 20, 2e-3, 1000)
+    given = shares([slow, fast, often], 80)
+    assert sum(given.values()) == 80
+    assert given["often"] > given["slow"] > given.get("fast", 0)
+    assert shares([slow], 5) == {"slow": 5}
+    assert shares([], 80) == shares([slow, fast], 0) == {}
+
+
+def test_trials_that_were_spent_make_way_for_others() -> None:
+    fresh, tried = Need("fresh", 1, 2e-3, 1000), Need("tried", 1, 2e-3, 1000, 64)
+    given = shares([fresh, tried, Need("peak", 1, 1e-3, 1000)], 64)
+    assert given["fresh"] > given.get("tried", 0)
