@@ -82,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="what the worker may hold before it is ended (default: four fifths of the machine's memory)",
     )
+    parser.add_argument(
+        "--records", type=Path, metavar="PATH", help="file of known kernels, read and filled (default: the one in the cache folder)"
+    )
     add_json(parser)
 
 
@@ -113,7 +116,9 @@ def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace
     """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
     from alphanas.execution import Completed, LocalPool
     from alphanas.execution.limits import memory_share
+    from alphanas.hardware.records import default_path
 
+    records = arguments.records or default_path()
     memory = arguments.memory_limit * 2**20 if arguments.memory_limit else memory_share()
     report_s = arguments.report_level
     with (
@@ -125,6 +130,7 @@ def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace
             "against": None if other is None else _sent(other, Path(folder), "against", arguments),
             "batch": arguments.input[0],
             "trials": arguments.trials,
+            "records": None if records is None else str(records),
             "threads": arguments.threads,
             "repeats": arguments.repeats,
             "report_s": report_s,

@@ -31,9 +31,10 @@ def wanted(config: Config) -> bool:
     return "latency" in config.search.objectives
 
 
-def records_path(config: Config) -> Path | None:
-    """The file of records that a study reads and fills."""
-    return Path(config.hardware.records).expanduser().absolute() if config.hardware.records else records.default_path()
+def records_path(run: Run) -> Path:
+    """The file of records that a study reads and fills: the configuration's, the cache folder's, or with no cache its own."""
+    named = run.config.hardware.records
+    return Path(named).expanduser().absolute() if named else records.default_path() or run.recorder.scratch("records.sqlite")
 
 
 def predict(run: Run, candidates: Sequence[Candidate]) -> bool:
@@ -100,12 +101,12 @@ def _timed(run: Run, candidate: Candidate) -> Flow:
 
 
 def _outcome(run: Run, candidate: Candidate) -> Generator[Task, Result, None]:
-    hardware, path = run.config.hardware, records_path(run.config)
+    hardware, path = run.config.hardware, records_path(run)
     payload: dict[str, Any] = {
         "models": {f"#{candidate.id}": candidate.graph_json()},
         "batch": hardware.batch,
         "threads": hardware.threads,
-        "records": None if path is None else str(path),
+        "records": str(path),
         "within_s": hardware.tune_limit,
     }
     started = time.time()
@@ -117,7 +118,7 @@ def _outcome(run: Run, candidate: Candidate) -> Generator[Task, Result, None]:
     values = dict(result.value)
     for note in values.pop("notes"):
         run.progress.note(note)
-    if run.predictor is None and path is not None:
+    if run.predictor is None:
         device = records.Device(**values["device"])
         run.predictor = Predictor(records.Records.open(path), device, hardware.batch)
     if values["latency_ms"] is None:

@@ -214,7 +214,7 @@ def measure(
 
 
 def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[str, Any], count: int) -> Task:
-    hardware, path = run.config.hardware, records_path(run.config)
+    hardware = run.config.hardware
     payload = {
         **models,
         "backend": backend,
@@ -223,7 +223,7 @@ def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[
         "threads": hardware.threads,
         "repeats": hardware.repeats,
         "check": True,
-        "records": None if path is None else str(path),
+        "records": str(records_path(run)),
     }
     limit = (hardware.time_limit + LONGEST_REPORT * models.get("report_s", 0.0)) * count
     return Task(f"alphanas.hardware.tasks:{task}", payload, limit, f"measure {label} by {backend}")
