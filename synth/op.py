@@ -190,7 +190,7 @@ def _traced_output(op: Op, inputs: tuple[Value, ...]) -> Value | str:
     try:
         op.check(*inputs)
         out = jax.eval_shape(op.apply, weight_avals(op, inputs), *(value.aval() for value in inputs))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         return misfit(op, inputs, error)
     return fitted_output(op, inputs, out)
 

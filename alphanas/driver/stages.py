@@ -20,7 +20,7 @@ Stage = Generator[Task | Wait, Result, Outcome]
 LOOK_AGAIN_S = 1.0
 """After this time it is looked whether another process has come to its result, or died."""
 ATTEMPTS = 3
-"""So often a task is done that finds the disk full."""
+"""So often a task is done whose worker is killed, or that finds the disk full."""
 
 LONGEST_REPORT = 3.5
 """What a measurement with every run timed may take, of the seconds asked for: a slow model takes up to three times as long."""
@@ -48,13 +48,17 @@ def perform(
 
 
 def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path]) -> Stage:
-    """The outcome of a task, under a lease; a task that found the disk full or read-only is done again when that is mended."""
+    """The outcome of a task, under a lease. It is done again after what was not its doing: a full or read-only disk, when that is
+    mended, and a worker that was killed from outside."""
     for attempt in range(ATTEMPTS):
         started = time.time()
         result = yield task
-        if not isinstance(result, Failed) or result.cause not in MENDABLE or attempt == ATTEMPTS - 1:
+        killed = isinstance(result, Failed) and result.cause == "crashed" and "SIGKILL" in result.message
+        unlucky = isinstance(result, Failed) and result.cause in MENDABLE
+        if not (killed or unlucky) or attempt == ATTEMPTS - 1:
             break
-        run.recorder.wait_until_writable()
+        if unlucky:
+            run.recorder.wait_until_writable()
     record = partial(
         run.recorder.outcome,
         lease.candidate,

@@ -88,6 +88,7 @@ class RayPool:
         self._changed = threading.Condition()
         self._queue: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._payloads: dict[Handle, Any] = {}
+        self._losses: dict[Handle, int] = {}
         self._closed = False
         self._homeless: dict[str, float] = {}
         self._blind: UserError | None = None
@@ -163,66 +164,62 @@ class RayPool:
             raise UserError("Ray cluster", saw=saw, remedy=remedy, exit_code=FAILED, cause="cluster_lost")
 
     def _serve(self) -> None:
-        """One thread a worker: it finds it a node, hands it tasks, and finds another node when that is lost."""
+        """One thread a worker: it finds it a node, then hands it tasks, and finds another node when that is lost."""
         seat: Any = None
-        while (handle := self._queue.get()) is not None:
-            result: Result | None = None
-            for _ in range(ATTEMPTS):
-                seat, result = self._attempt(seat, handle)
-                if result is not None:
-                    break
-            self._payloads.pop(handle, None)
+        while (seat := seat if seat is not None else self._seat()) is not None and (handle := self._queue.get()) is not None:
+            result = self._attempt(seat, handle)
+            if result is None or result is CANCELLED:
+                self._retire(seat)
+                seat = None
+            self._losses[handle] = self._losses.get(handle, 0) + (result is None)
+            if result is None and self._losses[handle] < ATTEMPTS:
+                self._queue.put(handle)  # for whoever has a node
+                continue
+            del self._payloads[handle], self._losses[handle]
             handle.settle(result or Failed("crashed", f"its node was lost {ATTEMPTS} times"))
         self._retire(seat)
 
-    def _attempt(self, seat: Any, handle: Handle) -> tuple[Any, Result | None]:
-        """(the worker if it can go on, the result; None if its node was lost)."""
+    def _attempt(self, seat: Any, handle: Handle) -> Result | None:
+        """The result; None if the node was lost."""
         try:
-            seat = seat if seat is not None else self._seat(handle)
-            if seat is None:
-                return None, CANCELLED
             answer = seat.run.remote(handle.task, self._payloads[handle], handle.limit_s)
-            if not self._wait_for(answer, handle):
-                self._retire(seat)
-                return None, CANCELLED
-            return seat, _result(self._ray.get(answer))
+            while not self._ray.wait([answer], timeout=POLL_S)[0]:
+                if handle.cancelled or self._closed:
+                    return CANCELLED
+            return _result(self._ray.get(answer))
         except self._ray.exceptions.RayError as error:
             self._tell(f"a worker of the Ray cluster was lost ({type(error).__name__}); its task is begun again on another node")
-            self._retire(seat)
-            return None, None
+            return None
 
-    def _seat(self, handle: Handle) -> Any:
-        """A worker on a node that sees the files; None when its task is no longer wanted."""
+    def _seat(self) -> Any:
+        """A worker on a node that sees the files, waited for as long as the pool is open; None when it is closed."""
         me, began, told = threading.current_thread().name, time.monotonic(), False
-        seat = self._kind.remote(*self._arguments)
-        ready = seat.ready.remote(self._marks)
         try:
-            while not self._ray.wait([ready], timeout=POLL_S)[0]:
-                if self._unwanted(handle):
-                    self._retire(seat)
-                    return None
-                if time.monotonic() - began > TOLD_AFTER_S and not told:
-                    self._homeless[me] = began
-                    self._tell(f"no node of the Ray cluster has room for {me}: the search goes on with the others, or waits")
-                    told = True
-            node, unseen = self._ray.get(ready)
+            while not self._closed and self._blind is None:
+                seat = self._kind.remote(*self._arguments)
+                ready = seat.ready.remote(self._marks)
+                while not self._ray.wait([ready], timeout=POLL_S)[0] and not self._closed:
+                    if time.monotonic() - began > TOLD_AFTER_S and not told:
+                        self._homeless[me] = began
+                        self._tell(f"no node of the Ray cluster has room for {me}: the search goes on with the others, or waits")
+                        told = True
+                if not self._closed and self._sees(ready):
+                    return seat
+                self._retire(seat)
         finally:
             self._homeless.pop(me, None)
+        return None
+
+    def _sees(self, ready: Any) -> bool:
+        """Whether a worker that has its place sees all files; False, too, if its node is lost already."""
+        try:
+            node, unseen = self._ray.get(ready)
+        except self._ray.exceptions.RayError:
+            return False
         if unseen:
             saw, wanted = f"it does not see {unseen[0]}", "a run folder on a file system that all nodes share, under the same path"
             self._blind = UserError(f"Ray node {node}", saw=saw, wanted=wanted, exit_code=FAILED, cause="cluster_blind")
-            self._retire(seat)
-            return None
-        return seat
-
-    def _wait_for(self, answer: Any, handle: Handle) -> bool:
-        while not self._ray.wait([answer], timeout=POLL_S)[0]:
-            if self._unwanted(handle):
-                return False
-        return True
-
-    def _unwanted(self, handle: Handle) -> bool:
-        return handle.cancelled or self._closed
+        return not unseen
 
     def _retire(self, seat: Any) -> None:
         if seat is not None:

@@ -24,6 +24,8 @@ from alphanas.study.files import DATABASE
 from alphanas.study.place import Place
 
 BUSY_S = 30.0
+LOG_PAGES = 4000
+"""The log is folded into the file, which takes disk flushes, when it has grown to so many pages (16 MiB)."""
 
 
 def writer(place: Place) -> Engine:
@@ -52,6 +54,7 @@ def _file_writer(folder: Path) -> Engine:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
 

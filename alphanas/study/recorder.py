@@ -130,10 +130,8 @@ class Recorder:
         fresh = Outcome(candidate, stage, str(discriminator), status, cause, message, dict(values or {}), started, ended)
 
         def write(connection: Connection, again: bool) -> Outcome | None:
-            known = store.find_outcome(connection, candidate, stage, str(discriminator))
-            refused = known is None and lease is not None and not leases.is_current(connection, lease)
-            if known is None and not refused:
-                store.add_outcome(connection, fresh)
+            in_time = lease is None or leases.is_current(connection, lease)
+            if in_time and store.add_outcome(connection, fresh):
                 self._add_artifacts(connection, files)
                 if lease is not None:
                     leases.forget(connection, lease)
@@ -142,7 +140,7 @@ class Recorder:
                 late = {"candidate": candidate, "stage": stage, "discriminator": str(discriminator), "status": status}
                 token = {} if lease is None else {"token": lease.token, "owner": lease.owner}
                 store.add_decision(connection, "late_outcome", {**late, **token, "values": fresh.values, "cause": cause})
-            return known
+            return store.find_outcome(connection, candidate, stage, str(discriminator))
 
         recorded = self._write(write)
         if recorded is None:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select
+from sqlalchemy import Column, Connection, Executable, Row, Select, Table, bindparam, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from alphanas.study import schema
 from alphanas.study.faults import NotAFact
@@ -19,7 +20,10 @@ FOUND = select(schema.outcomes).where(
 )
 TWIN = select(schema.candidates.c.id).where(schema.candidates.c.graph_hash == bindparam("hash"))
 TAKEN = select(schema.candidates.c.id).where(schema.candidates.c.id == bindparam("id"))
-NEW_OUTCOME = insert(schema.outcomes).inline()
+NEW_OUTCOME: Mapping[str, Executable] = {
+    "sqlite": sqlite.insert(schema.outcomes).on_conflict_do_nothing().inline(),
+    "postgresql": postgresql.insert(schema.outcomes).on_conflict_do_nothing().inline(),
+}
 NEW_CANDIDATE = insert(schema.candidates).inline()
 NEW_DECISION = insert(schema.decisions).inline()
 TICKET = select(schema.decisions.c.sequence).where(schema.decisions.c.ticket == bindparam("ticket"))
@@ -28,32 +32,39 @@ DECISION_COLUMNS = [column for column in schema.decisions.c if column.name != "t
 CANDIDATE_COLUMNS = [column for column in schema.candidates.c if column.name != "graph_json"]
 
 
+def _after(table: Table, columns: Iterable[Column[Any]]) -> Select[Any]:
+    """The rows of a table that were added after a sequence number, in order."""
+    return select(*columns).where(table.c.sequence > bindparam("after")).order_by(table.c.sequence)
+
+
+NEW_CANDIDATES = _after(schema.candidates, CANDIDATE_COLUMNS)
+NEW_OUTCOMES = _after(schema.outcomes, schema.outcomes.c)
+NEW_ARTIFACTS = _after(schema.artifacts, schema.artifacts.c)
+NEW_DECISIONS = _after(schema.decisions, DECISION_COLUMNS)
+
+
 def candidates_after(connection: Connection, sequence: int) -> list[Row[Any]]:
     """Candidate rows added after a sequence number, without their graphs."""
-    table = schema.candidates
-    rows = connection.execute(select(*CANDIDATE_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    rows = connection.execute(NEW_CANDIDATES, {"after": sequence})
     return [_typed(row, CANDIDATE_TYPES) for row in rows]
 
 
 def outcomes_after(connection: Connection, sequence: int) -> list[tuple[int, Outcome]]:
     """(sequence, outcome) of outcomes added after a sequence number."""
-    table = schema.outcomes
-    rows = connection.execute(select(table).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    rows = connection.execute(NEW_OUTCOMES, {"after": sequence})
     return [(row.sequence, _outcome(row)) for row in rows]
 
 
 def artifacts_after(connection: Connection, sequence: int) -> list[tuple[int, Artifact]]:
     """(sequence, artifact) of artifacts added after a sequence number."""
-    table = schema.artifacts
-    rows = connection.execute(select(table).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    rows = connection.execute(NEW_ARTIFACTS, {"after": sequence})
     typed = (_typed(row, ARTIFACT_TYPES) for row in rows)
     return [(row.sequence, Artifact(row.candidate, row.kind, row.path, row.sha256, row.bytes)) for row in typed]
 
 
 def decisions_after(connection: Connection, sequence: int) -> list[Decision]:
     """The entries of the log that were added after a sequence number."""
-    table = schema.decisions
-    rows = connection.execute(select(*DECISION_COLUMNS).where(table.c.sequence > sequence).order_by(table.c.sequence))
+    rows = connection.execute(NEW_DECISIONS, {"after": sequence})
     typed = (_typed(row, DECISION_TYPES) for row in rows)
     return [Decision(row.sequence, row.kind, row.payload, row.time) for row in typed]
 
@@ -98,11 +109,11 @@ def add_candidate(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(NEW_CANDIDATE, dict(values))
 
 
-def add_outcome(connection: Connection, outcome: Outcome) -> None:
-    """A new outcome row."""
+def add_outcome(connection: Connection, outcome: Outcome) -> bool:
+    """A new outcome row; False when there is one of this candidate, stage and discriminator already."""
     row = {name: getattr(outcome, name) for name in OUTCOME_COLUMNS}
     row |= {name: _text(row[name]) for name in ("cause", "message")}
-    connection.execute(NEW_OUTCOME, row)
+    return connection.execute(NEW_OUTCOME[connection.dialect.name], row).rowcount > 0
 
 
 def _text(text: str | None) -> str | None:

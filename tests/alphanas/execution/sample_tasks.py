@@ -137,6 +137,8 @@ def family_eats(payload: int) -> None:
     subprocess.run([sys.executable, "-S", "-c", code], check=True)
 
 
-def note_and_sleep(payload: tuple[str, float]) -> None:
+def note_and_wait(payload: tuple[str, str]) -> None:
+    """Says in a file that it runs, and ends when another file is there."""
     Path(payload[0]).touch()
-    time.sleep(payload[1])
+    while not Path(payload[1]).exists():
+        time.sleep(0.1)

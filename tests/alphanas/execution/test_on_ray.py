@@ -51,19 +51,21 @@ def test_work_goes_on_when_a_node_is_lost_and_waits_when_all_are(cluster: Any, t
         assert isinstance(failed, Failed) and failed.cause == "crashed" and "before the crash" in failed.log_tail
         failed = pool.submit("sample_tasks:hang", None, limit_s=0.5).result(60)
         assert isinstance(failed, Failed) and failed.cause == "timeout"
-        slow = [pool.submit("sample_tasks:note_and_sleep", [str(tmp_path / str(number)), 4.0]) for number in range(2)]
+        go = tmp_path / "go"
+        slow = [pool.submit("sample_tasks:note_and_wait", [str(tmp_path / str(number)), str(go)]) for number in range(2)]
         second = node(cluster)
         deadline = time.monotonic() + 60
         while not (tmp_path / "0").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         cluster.remove_node(first, allow_graceful=False)
+        go.touch()
         waiting = list(slow)
         while waiting:
             waiting = pool.wait(waiting, timeout=90)[1]
         assert all(isinstance(handle.result(0), Completed) for handle in slow)
         assert any("is begun again on another node" in text for text in told)
+        lost = [pool.submit("sample_tasks:note_and_wait", [str(tmp_path / "last"), str(tmp_path / "never")]) for _ in range(2)]
         cluster.remove_node(second, allow_graceful=False)
-        lost = [pool.submit("sample_tasks:echo", number) for number in range(4)]
         with pytest.raises(UserError, match="no node has had room"):
             while lost:
                 lost = pool.wait(lost, timeout=60)[1]
