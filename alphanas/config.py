@@ -162,6 +162,12 @@ class Training:
         "default", OneOf(("default", "highest", "bfloat16")), "of products in training: the device's default, float32, or bfloat16"
     )
     inherit: bool = option(True, Switch(), "short training starts from the parent's weights where op and shapes are unchanged")
+    kernels: str = option(
+        "measured",
+        OneOf(("measured", "fixed")),
+        "grouped, depthwise and 1×1 convolutions: in the formulation that was measured to train fastest (once a shape, kept in the "
+        "cache and in the study), or by a fixed rule",
+    )
     time_limit: float = option(600.0, Duration(), "wall time of one training task; beyond it the candidate has failed")
 
 

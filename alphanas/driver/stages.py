@@ -145,10 +145,24 @@ def _train(
         "evaluate": "validation",
         "compilations": str(run.recorder.scratch("compilations")),
         "time_limit": training.time_limit,
+        "kernels": _kernels(run),
     }
     label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
     task = Task("alphanas.scoring.tasks:train", payload, training.time_limit * 1.2 + 30, label)
-    return (yield from perform(run, candidate, stage, task, discriminator=discriminator, keeps={kind: weights}))
+    outcome = yield from perform(run, candidate, stage, task, discriminator=discriminator, keeps={kind: weights})
+    _keep_kernels(run, outcome.values.get("kernels") or {})
+    return outcome
+
+
+def _kernels(run: Run) -> dict[str, Any]:
+    """The formulations that this study trains by, so that a resumed one, on another machine too, rounds as it did before."""
+    return {key: plan for one in reversed(run.recorder.study.decisions("kernels")) for key, plan in one.payload.items()}
+
+
+def _keep_kernels(run: Run, found: Mapping[str, Any]) -> None:
+    known = _kernels(run) if found else {}
+    if new := {key: plan for key, plan in found.items() if key not in known}:
+        run.recorder.decide("kernels", new)
 
 
 def _teacher(run: Run) -> Candidate | None:

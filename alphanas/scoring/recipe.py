@@ -17,6 +17,7 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("default", "highest", "bfloat16")
 
 # Keys of the configuration's training table that say when and how often to train, not how.
+KERNELS = ("measured", "fixed")
 _ABOUT_THE_SEARCH = frozenset({"short_epochs", "seed_epochs", "inherit", "time_limit"})
 
 
@@ -47,7 +48,12 @@ class Recipe:
     precision: str = "default"
     """Of matrix products and convolutions in training: the device's default, "highest", or "bfloat16" with float32 sums."""
 
+    kernels: str = "fixed"
+    """How grouped, depthwise and 1×1 convolutions are computed: "fixed" by a rule, or as "measured" here, once a shape."""
+
     def __post_init__(self) -> None:
+        if self.kernels not in KERNELS:
+            raise ValueError(f"the recipe's kernels are {self.kernels!r}; known are {', '.join(KERNELS)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"the recipe's optimizer is {self.optimizer!r}; known are {', '.join(OPTIMIZERS)}")
         if self.schedule not in SCHEDULES:

@@ -14,12 +14,13 @@ import numpy as np
 from alphanas import data
 from alphanas.config import Data
 from alphanas.models import weights
-from alphanas.scoring import inheritance, proxies, training
+from alphanas.scoring import inheritance, kernels, proxies, training
 from alphanas.scoring.compiled import share_compilations
 from alphanas.scoring.distillation import Teacher
 from alphanas.scoring.recipe import Recipe
 from synth import Graph
 from synth.graph import Variables
+from synth.ops.formulations import Plan
 
 Payload = Mapping[str, Any]
 
@@ -31,12 +32,14 @@ def train(payload: Payload) -> dict[str, Any]:
     `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
     JSON), `teacher` (a weights file to learn from, or null) with `teacher_graph` (JSON), `fold` (which parting of the pictures,
     0 by default), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole
-    task), `compilations` (a folder of compiled functions that workers share, or null).
+    task), `compilations` (a folder of compiled functions that workers share, or null), `kernels` (formulations of convolutions that
+    the study trained by before, as in the result; they count before what is measured).
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
     `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
     seed did), `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on), `seconds` (in all),
-    `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or null).
+    `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or null), `kernels` (formulations of
+    convolutions that were measured or given, by shape).
     """
     began = time.monotonic()
     if payload.get("compilations"):
@@ -47,6 +50,7 @@ def train(payload: Payload) -> dict[str, Any]:
     deadline = None if limit is None else began + float(limit)
     rows: list[dict[str, Any]] = []
     teacher = _teacher(payload)
+    planned = _planned(graph, recipe, min(recipe.batch_size, len(pictures.y_train)), payload.get("kernels"))
     kept: Variables | None = None
     epochs = taken = 0
     seconds: list[float] = []
@@ -56,7 +60,15 @@ def train(payload: Payload) -> dict[str, Any]:
             continue
         start, taken = _start(graph, payload, seed)
         run = training.train(
-            graph, pictures.x_train, pictures.y_train, recipe, seed=seed, start=start, teacher=teacher, deadline=deadline
+            graph,
+            pictures.x_train,
+            pictures.y_train,
+            recipe,
+            seed=seed,
+            start=start,
+            teacher=teacher,
+            deadline=deadline,
+            kernels=planned,
         )
         epochs += run.epochs
         seconds += run.seconds
@@ -77,6 +89,7 @@ def train(payload: Payload) -> dict[str, Any]:
         "seconds": time.monotonic() - began,
         "seconds_per_epoch": min(seconds, default=None),
         "weights": path,
+        "kernels": {key: kernels.named(plan) for key, plan in planned.items()},
     }
 
 
@@ -129,6 +142,10 @@ def _finished(graph: Graph, run: training.Trained, pictures: data.DataSet, part:
         "train_loss": run.losses[-1] if run.losses else None,
         "stopped": run.stopped,
     }
+
+
+def _planned(graph: Graph, recipe: Recipe, batch: int, recorded: Mapping[str, Any] | None) -> dict[str, Plan]:
+    return kernels.plans(graph, batch, recorded=recorded) if recipe.kernels == "measured" else {}
 
 
 def _unfinished(stopped: str) -> dict[str, Any]:

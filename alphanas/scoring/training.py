@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,11 +25,12 @@ from alphanas.scoring.packing import Packing
 from alphanas.scoring.recipe import Recipe, Rule
 from synth import Graph
 from synth.graph import Variables
+from synth.ops.formulations import Plan, using
 
 EVALUATION_BATCH = 256
 
 # XLA's fusion emitters double the compile time of these small steps and do not make them faster.
-_CPU_OPTIONS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+CPU_OPTIONS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 # Streams of chance that a seed is split into.
 _ORDER, _KEYS = 0, 1
@@ -72,12 +73,14 @@ def train(
     start: Variables | None = None,
     teacher: Teacher | None = None,
     deadline: float | None = None,
+    kernels: Mapping[str, Plan] | None = None,
 ) -> Trained:
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
     The same seed gives the same weights on the same machine. `start` replaces the initial weights. A `teacher` counts as
     the recipe says, on the same pictures, augmented alike. `deadline`, on the clock of
     `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is "diverged".
+    `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule.
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
@@ -87,7 +90,9 @@ def train(
     steps = recipe.epochs * per_epoch
     distillation = recipe.distillation if teacher is not None else Distillation()
     taps = shared_taps(teacher.graph, graph) if teacher is not None and distillation.attention > 0 else ()
-    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, tuple(student for _, student in taps))
+    students = tuple(student for _, student in taps)
+    planned = tuple(sorted((kernels or {}).items()))
+    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, students, planned)
     carry = step.begin(variables)
     decay = _decays(graph, step.params) * np.float32(recipe.decay)
     keys = np.random.default_rng([seed, _KEYS]).integers(0, 2**32, (steps, 2), np.uint32)
@@ -184,7 +189,13 @@ class _Step:
 
 @functools.lru_cache(maxsize=16)
 def _compiled_step(
-    graph: Graph, batch: int, rule: Rule, smoothing: float, distillation: Distillation, taps: tuple[str, ...]
+    graph: Graph,
+    batch: int,
+    rule: Rule,
+    smoothing: float,
+    distillation: Distillation,
+    taps: tuple[str, ...],
+    kernels: tuple[tuple[str, Plan], ...],
 ) -> _Step:
     turn = rule.transformation()
     template = graph.init(jax.random.key(0))
@@ -214,8 +225,8 @@ def _compiled_step(
         return (weights - rate * (direction + decay * weights), state, memory), loss
 
     def precisely(*arguments: Any) -> Any:
-        with jax.default_matmul_precision(rule.precision):
+        with jax.default_matmul_precision(rule.precision), using(dict(kernels)):
             return step(*arguments)
 
-    options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
     return _Step(jax.jit(precisely, donate_argnums=0, compiler_options=options), turn, params, state_packing)

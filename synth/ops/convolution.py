@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, choice, size
+from synth.ops import formulations
+from synth.ops.formulations import LAYOUTS, Formulated, Question
 
 Axes = int | tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]
-
-_LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 
 def per_axis(attribute: Axes, rank: int) -> tuple[int, ...]:
@@ -24,7 +22,7 @@ def per_axis(attribute: Axes, rank: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Convolution(ModalOp):
+class _Convolution(ModalOp, Formulated):
     """What dense, grouped and depthwise convolutions share; subclasses say how many channels go in and come out of a group."""
 
     alike = True
@@ -41,7 +39,7 @@ class _Convolution(ModalOp):
 
     def check(self, *inputs: Value) -> None:
         (x,) = inputs
-        if len(x.shape) - 2 not in _LAYOUTS:
+        if len(x.shape) - 2 not in LAYOUTS:
             raise ShapeMismatch(f"{self} wants batch, one to three spatial axes and features; got {x}")
         groups, features = self._groups(x.channels)
         if x.channels % groups or features % groups:
@@ -63,20 +61,27 @@ class _Convolution(ModalOp):
         return self._biased(weights, self._convolve(x, weights["kernel"], groups))
 
     def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The same function, in the form whose gradient is fast: XLA's grouped gradients are 20 to 50 times slow on CPU."""
+        """The same function, in the formulation that is fast: XLA's grouped gradients are 20 to 50 times slow on CPU."""
         (x,) = inputs
-        groups, features = self._groups(x.shape[-1])
         kernel = weights["kernel"]
-        if groups == 1 or jax.default_backend() != "cpu":
-            out = self._convolve(x, kernel, groups)
-        elif groups == x.shape[-1] == features and max(kernel.shape[:-2]) <= 3 and self.padding in ("SAME", "VALID"):
-            out = self._shifted(x, kernel)
-        elif x.shape[-1] // groups >= 8 and x.shape[-1] > 32:
-            parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-            out = jnp.concatenate([self._convolve(part, piece, 1) for part, piece in parts], -1)
-        else:
-            out = self._convolve(x, _block_diagonal(kernel, groups), 1)
-        return self._biased(weights, out), {}
+        question = self.question(x.shape, dtype=str(x.dtype)) if jax.default_backend() == "cpu" else None
+        if question is None:
+            return self._biased(weights, self._convolve(x, kernel, self._groups(x.shape[-1])[0])), {}
+        return self._biased(weights, formulations.convolve(question, x, kernel)), {}
+
+    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question | None:
+        """What is to be planned for an input of this shape; None for a dense convolution of a window, which XLA does well."""
+        (shape,) = inputs
+        groups, features = self._groups(shape[-1])
+        rank = len(shape) - 2
+        window, stride, dilation = (per_axis(axes, rank) for axes in (self.kernel, self.stride, self.dilation))
+        if groups == 1 and max(window) > 1:
+            return None
+        reach = tuple((side - 1) * step + 1 for side, step in zip(window, dilation, strict=True))
+        padding = self.padding
+        pads = jax.lax.padtype_to_pads(shape[1:-1], reach, stride, padding) if isinstance(padding, str) else padding
+        pairs = tuple((int(low), int(high)) for low, high in pads)
+        return Question(tuple(shape), (*window, shape[-1] // groups, features), stride, dilation, pairs, groups, dtype)
 
     def _biased(self, weights: Mapping[str, jax.Array], out: jax.Array) -> jax.Array:
         return out + weights["bias"] if self.use_bias else out
@@ -89,33 +94,9 @@ class _Convolution(ModalOp):
             window_strides=per_axis(self.stride, rank),
             padding=self.padding,
             rhs_dilation=per_axis(self.dilation, rank),
-            dimension_numbers=_LAYOUTS[rank],
+            dimension_numbers=LAYOUTS[rank],
             feature_group_count=groups,
         )
-
-    def _shifted(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """A depthwise convolution as a sum of shifted, weighted copies of its input."""
-        rank = x.ndim - 2
-        window, stride, dilation = kernel.shape[:rank], per_axis(self.stride, rank), per_axis(self.dilation, rank)
-        reach = tuple((side - 1) * step + 1 for side, step in zip(window, dilation, strict=True))
-        pads = jax.lax.padtype_to_pads(x.shape[1:-1], reach, stride, str(self.padding))
-        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        sizes = [(n - r) // s + 1 for n, r, s in zip(padded.shape[1:-1], reach, stride, strict=True)]
-        total = jnp.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
-        for corner in np.ndindex(*window):
-            spans = [
-                slice(at * d, at * d + (n - 1) * s + 1, s) for at, d, n, s in zip(corner, dilation, sizes, stride, strict=True)
-            ]
-            total = total + padded[(slice(None), *spans, slice(None))] * kernel[(*corner, 0)]
-        return total
-
-
-def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
-    """The dense kernel that computes the same as a grouped one."""
-    *window, channels, features = kernel.shape
-    split = kernel.reshape(*window, 1, channels, groups, features // groups)
-    mask = jnp.eye(groups, dtype=kernel.dtype).reshape(groups, 1, groups, 1)
-    return (split * mask).reshape(*window, groups * channels, features)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +152,7 @@ class ConvTranspose(Op):
     use_bias: bool = True
 
     def check(self, *inputs: Value) -> None:
-        if len(inputs[0].shape) - 2 not in _LAYOUTS:
+        if len(inputs[0].shape) - 2 not in LAYOUTS:
             raise ShapeMismatch(f"{self} wants batch, one to three spatial axes and features; got {inputs[0]}")
 
     def weights(self, *inputs: Value) -> dict[str, Weight]:
@@ -189,6 +170,6 @@ class ConvTranspose(Op):
             per_axis(self.stride, rank),
             transposed_pads(self, rank),
             rhs_dilation=per_axis(self.dilation, rank),
-            dimension_numbers=_LAYOUTS[rank],
+            dimension_numbers=LAYOUTS[rank],
         )
         return out + weights["bias"] if self.use_bias else out

@@ -1,0 +1,174 @@
+"""Which formulations of grouped, depthwise and 1×1 convolutions train fastest on this machine, measured once for each shape.
+
+What was measured is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder), one line of JSON for
+each shape in one file for each JAX version, processor and number of threads; the first line on a shape counts, so that all processes
+agree. Formulations differ in rounding. So that a study gives the same results again, nothing is measured where nothing can be kept
+(`ALPHANAS_CACHE=off`): the fixed rule of `synth.ops.formulations` holds then; and a study records the plans it trained by, which
+are given back as `recorded` and come before the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alphanas.execution import turns
+from alphanas.study import environment
+from synth import Graph
+from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Formulated, Plan, Product, Question, fitting, fixed
+
+WORTH = 5_000_000
+"""Multiply-adds of a batch below which the fixed rule is taken: measuring compiles for a second, and such ops cost no time."""
+LARGEST_BATCH = 32
+ROUNDS = 3
+ROUND_S = 0.01
+HOPELESS = 3.0
+"""A formulation whose first run takes so many times the fastest's is not run again."""
+MARGIN = 0.9
+"""Another than the fixed rule's formulation is taken if it needs less than this share of its time."""
+
+Plans = Mapping[str, Plan]
+
+
+def questions(graph: Graph, batch: int) -> dict[str, Question]:
+    """What there is to be planned in a graph, by key."""
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Formulated):
+            shapes = [graph.values[name].aval(batch).shape for name in node.inputs]
+            question = node.op.question(*shapes, dtype=graph.values[node.inputs[0]].dtype)
+            if question is not None:
+                found[question.key] = question
+    return found
+
+
+def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None) -> dict[str, Plan]:
+    """The plans of a graph's ops: the recorded ones, else those in the cache, else measured now; none for what the rule decides."""
+    if jax.default_backend() != "cpu":
+        return {}
+    given = {key: Plan(*names) for key, names in (recorded or {}).items()}
+    asked = questions(graph, batch)
+    known = {key: given[key] for key in asked if key in given}
+    path = cache_file()
+    wanted = {key: question for key, question in asked.items() if key not in known and question.macs >= WORTH}
+    if path is None or not wanted:
+        return known
+    cached = read(path)
+    for key in [key for key in wanted if key not in cached]:
+        append(path, key, measured(wanted[key]))
+        cached = read(path)
+    return known | {key: cached[key] for key in wanted if key in cached}
+
+
+def cache_file() -> Path | None:
+    """Where plans are kept; None where nothing can be."""
+    named = os.environ.get("ALPHANAS_CACHE")
+    if named == "off":
+        return None
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
+    facts = environment()
+    device = hashlib.sha256(f"{facts['cpu']} {facts['cores']}".encode()).hexdigest()[:12]
+    path = base / f"training-kernels-{jax.__version__}-{device}-{os.environ.get('NPROC', 'all')}.jsonl"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError:
+        return None
+    return path if os.access(path, os.R_OK | os.W_OK) else None
+
+
+def read(path: Path) -> dict[str, Plan]:
+    """All plans of a file, the first on each shape; what is damaged is passed over."""
+    found: dict[str, Plan] = {}
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            plan = Plan(*entry["plan"])
+            known = plan.forward in FORWARD and plan.to_input in TO_INPUT and plan.to_kernel in TO_KERNEL
+            if known:
+                found.setdefault(str(entry["key"]), plan)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def append(path: Path, key: str, plan: Plan) -> None:
+    """Adds a plan in one write."""
+    line = json.dumps({"key": key, "plan": named(plan)}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def named(plan: Plan) -> list[str]:
+    """A plan as JSON."""
+    return [plan.forward, plan.to_input, plan.to_kernel]
+
+
+def measured(question: Question) -> Plan:
+    """The fastest plan for a question, by timing each product's formulations in turns."""
+    rule = fixed(question)
+    question = _of_batch(question, min(question.input[0], LARGEST_BATCH))
+    rng = np.random.default_rng(0)
+    x, kernel, slope = (
+        rng.standard_normal(shape).astype(question.dtype) for shape in (question.input, question.kernel, question.output)
+    )
+    return Plan(
+        _fastest(question, FORWARD, rule.forward, x, kernel),
+        _fastest(question, TO_INPUT, rule.to_input, slope, kernel),
+        _fastest(question, TO_KERNEL, rule.to_kernel, x, slope),
+    )
+
+
+def _of_batch(q: Question, batch: int) -> Question:
+    return Question((batch, *q.input[1:]), q.kernel, q.stride, q.dilation, q.padding, q.groups, q.dtype)
+
+
+def _fastest(question: Question, table: Mapping[str, Product], rule: str, *arguments: np.ndarray) -> str:
+    times = seconds(question, table, tuple(dict.fromkeys((rule, *fitting(question, table)))), *arguments)
+    best = min(times, key=lambda name: times[name])
+    return best if times[best] < MARGIN * times[rule] else rule
+
+
+def seconds(question: Question, table: Mapping[str, Product], names: Iterable[str], *arguments: np.ndarray) -> dict[str, float]:
+    """Seconds of one run of each formulation: compiled as training compiles, then the fastest round of each, in turns."""
+    runs = {name: _compiled(question, table[name], arguments) for name in names}
+    best: dict[str, float] = {}
+    with turns.turn("cpu", "formulations of a convolution"):
+        for name, run in runs.items():
+            best[name] = _once(run)
+        hopeful = [name for name in runs if best[name] <= HOPELESS * min(best.values())]
+        for _ in range(ROUNDS):
+            for name in hopeful:
+                number = max(1, int(ROUND_S / best[name]))
+                best[name] = min(best[name], *(_once(runs[name]) for _ in range(number)))
+    return best
+
+
+def _compiled(question: Question, product: Product, arguments: tuple[np.ndarray, ...]) -> Callable[[], object]:
+    from alphanas.scoring.training import CPU_OPTIONS
+
+    placed = jax.device_put(arguments)
+    compiled = jax.jit(lambda *given: product(question, *given)).lower(*placed).compile(compiler_options=CPU_OPTIONS)
+
+    def run() -> object:
+        return jax.block_until_ready(compiled(*placed))
+
+    run()
+    return run
+
+
+def _once(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin

@@ -1,0 +1,278 @@
+"""Grouped, depthwise and 1×1 convolutions in training: equal ways to compute them, of which XLA runs some 50 times slower on CPUs.
+
+A convolution is linear in its input and in its kernel, so that a training step computes three products: the output, the slope for
+the input and the slope for the kernel. Each has a table of formulations that compute the same to rounding, and a `Plan` names one
+of each. `fixed` is the plan of a shape where nothing was measured: a rule, the same on every machine. Who has measured says so:
+
+    with using({question.key: plan, …}):
+        …                                        # what is traced inside computes by these plans
+
+Formulations: native (XLA's grouped convolution), dense (a dense one with a block-diagonal kernel), split (a dense one for each
+group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a sum
+for each place of the window, apart or all in one pass).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A grouped convolution on an input: shapes batch first, kernel as HWIO, stride and dilation of each axis, padding as pairs."""
+
+    input: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    groups: int
+    dtype: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """The question as text; the batch is left out, since a plan hangs little on it."""
+        return json.dumps([self.input[1:], self.kernel, self.stride, self.dilation, self.padding, self.groups, self.dtype])
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The kernel's spatial sides."""
+        return self.kernel[:-2]
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The output's shape."""
+        places = zip(self.input[1:-1], self.window, self.stride, self.dilation, self.padding, strict=True)
+        return (self.input[0], *((n + sum(p) - (k - 1) * d - 1) // s + 1 for n, k, s, d, p in places), self.kernel[-1])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the output."""
+        return math.prod(self.output) * math.prod(self.kernel[:-1])
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every group is one input channel."""
+        return self.kernel[-2] == 1 < self.groups
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The formulations of the output, of the slope for the input and of the slope for the kernel."""
+
+    forward: str
+    to_input: str
+    to_kernel: str
+
+
+class Formulated(ABC):
+    """An op that has several equal formulations in training."""
+
+    @abstractmethod
+    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question | None:
+        """What is to be planned for inputs of these shapes; None where there is one formulation alone."""
+
+
+Product = Callable[[Question, jax.Array, jax.Array], jax.Array]
+
+
+def _native(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _convolved(q, x, kernel, q.groups)
+
+
+def _convolved(q: Question, x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=q.stride,
+        padding=q.padding,
+        rhs_dilation=q.dilation,
+        dimension_numbers=LAYOUTS[len(q.window)],
+        feature_group_count=groups,
+    )
+
+
+def _dense(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    *window, channels, features = kernel.shape
+    parts = kernel.reshape(*window, 1, channels, q.groups, features // q.groups)
+    mask = jnp.eye(q.groups, dtype=kernel.dtype).reshape(q.groups, 1, q.groups, 1)
+    return _convolved(q, x, (parts * mask).reshape(*window, q.groups * channels, features), 1)
+
+
+def _split(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    parts = zip(jnp.split(x, q.groups, -1), jnp.split(kernel, q.groups, -1), strict=True)
+    return jnp.concatenate([_convolved(q, part, piece, 1) for part, piece in parts], -1)
+
+
+def _places(q: Question, x: jax.Array) -> Iterator[tuple[tuple[int, ...], jax.Array]]:
+    """(place in the window, the input as that place sees it)."""
+    padded = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in q.padding), (0, 0, 0)])
+    sizes = q.output[1:-1]
+    for corner in np.ndindex(*q.window):
+        spans = [
+            slice(at * d, at * d + (n - 1) * s + 1, s) for at, d, n, s in zip(corner, q.dilation, sizes, q.stride, strict=True)
+        ]
+        yield corner, padded[(slice(None), *spans, slice(None))]
+
+
+def _products(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    channels, features = q.kernel[-2:]
+    total = jnp.zeros((), x.dtype)
+    for corner, seen in _places(q, x):
+        rows = seen.reshape(-1, q.groups, channels)
+        total = total + jnp.einsum("ngc,cgf->ngf", rows, kernel[corner].reshape(channels, q.groups, features // q.groups))
+    return total.reshape(q.output)
+
+
+def _repeated(q: Question, x: jax.Array) -> jax.Array:
+    """Every channel as often as it has outputs."""
+    times = q.kernel[-1] // q.groups
+    return jnp.repeat(x, times, -1) if times > 1 else x
+
+
+def _shifts(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    total = jnp.zeros((), x.dtype)
+    for corner, seen in _places(q, x):
+        total = total + _repeated(q, seen) * kernel[(*corner, 0)]
+    return total
+
+
+def _shifted_back(q: Question, slope: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The slope for the input of a depthwise convolution: shifted multiply-adds of the output's slope, spread by the stride."""
+    pads = []
+    for n, m, k, s, d, (low, _) in zip(q.input[1:-1], q.output[1:-1], q.window, q.stride, q.dilation, q.padding, strict=True):
+        before = (k - 1) * d - low
+        pads.append((before, n + (k - 1) * d - before - ((m - 1) * s + 1), s - 1))
+    spread = jax.lax.pad(slope, jnp.zeros((), slope.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    total = jnp.zeros((), slope.dtype)
+    for corner in np.ndindex(*q.window):
+        places = zip(corner, q.window, q.dilation, q.input[1:-1], strict=True)
+        spans = [slice((k - 1 - at) * d, (k - 1 - at) * d + n) for at, k, d, n in places]
+        total = total + spread[(slice(None), *spans, slice(None))] * kernel[(*corner, 0)]
+    return total.reshape(*q.input, -1).sum(-1) if q.kernel[-1] > q.groups else total
+
+
+def _sums(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
+    """The slope for the kernel of a depthwise convolution: one sum over batch and places for each place of the window."""
+    sums = [(_repeated(q, seen) * slope).sum(range(slope.ndim - 1)) for _, seen in _places(q, x)]
+    return jnp.stack(sums).reshape(q.kernel)
+
+
+def _joint_sums(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
+    """The same sums in one pass over the input and the slope."""
+    parts = tuple(_repeated(q, seen) * slope for _, seen in _places(q, x))
+    zeros = tuple(jnp.zeros((), slope.dtype) for _ in parts)
+
+    def added(left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return tuple(a + b for a, b in zip(left, right, strict=True))
+
+    return jnp.stack(jax.lax.reduce(parts, zeros, added, tuple(range(slope.ndim - 1)))).reshape(q.kernel)
+
+
+def _to_input(forward: Product) -> Product:
+    """(slope, kernel) to the slope for the input, as the transposed of a formulation of the output."""
+
+    def transposed(q: Question, slope: jax.Array, kernel: jax.Array) -> jax.Array:
+        of_input = jax.linear_transpose(lambda x: forward(q, x, kernel), jax.ShapeDtypeStruct(q.input, slope.dtype))
+        return of_input(slope)[0]
+
+    return transposed
+
+
+def _to_kernel(forward: Product) -> Product:
+    """(input, slope) to the slope for the kernel, likewise."""
+
+    def transposed(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
+        of_kernel = jax.linear_transpose(lambda kernel: forward(q, x, kernel), jax.ShapeDtypeStruct(q.kernel, slope.dtype))
+        return of_kernel(slope)[0]
+
+    return transposed
+
+
+_GENERAL: Mapping[str, Product] = {"native": _native, "dense": _dense, "split": _split, "products": _products}
+FORWARD: Mapping[str, Product] = _GENERAL | {"shifts": _shifts}
+TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENERAL.items()} | {"shifts": _shifted_back}
+TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GENERAL.items()} | {
+    "sums": _sums,
+    "joint_sums": _joint_sums,
+}
+"""(question, input, kernel) to the output; (question, slope, kernel) and (question, input, slope) to the slopes."""
+
+_DEPTHWISE_ONLY = frozenset({"shifts", "sums", "joint_sums"})
+MOST_GROUPS = 32
+"""More convolutions or products than this in one op compile slowly and never win."""
+
+
+def fitting(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
+    """The formulations of a table that are worth trying: dense kernels of many channels are mostly zeros, many groups many ops."""
+    if q.groups == 1:
+        return ("native", "products")
+    if q.depthwise:
+        dense = ("dense",) if q.input[-1] <= 2 * MOST_GROUPS else ()
+        return tuple(name for name in table if name in _DEPTHWISE_ONLY or name in dense)
+    general = tuple(name for name in table if name not in _DEPTHWISE_ONLY)
+    return general if q.groups <= MOST_GROUPS else tuple(name for name in general if name != "split")
+
+
+def fixed(q: Question) -> Plan:
+    """The plan where nothing was measured, by a rule that held on the machines that were looked at."""
+    if q.depthwise:
+        return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
+    wide = q.kernel[-2] >= 8 and q.input[-1] > MOST_GROUPS >= q.groups
+    output = "native" if q.groups == 1 else "split" if wide else "dense"
+    if math.prod(q.window) == 1:
+        return Plan(output, "products", "products")
+    return Plan(output, output, "split" if q.groups <= MOST_GROUPS else "dense")
+
+
+_plans: ContextVar[Mapping[str, Plan] | None] = ContextVar("plans", default=None)
+
+
+@contextmanager
+def using(plans: Mapping[str, Plan]) -> Iterator[None]:
+    """What is traced inside computes by these plans; a question that is not among them, by `fixed`."""
+    token = _plans.set(plans)
+    try:
+        yield
+    finally:
+        _plans.reset(token)
+
+
+def planned(q: Question) -> Plan:
+    """The plan in use for a question."""
+    return (_plans.get() or {}).get(q.key) or fixed(q)
+
+
+def convolve(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution, its slopes too, by the plan in use."""
+    return _planned(q, planned(q), x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _planned(q: Question, plan: Plan, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return FORWARD[plan.forward](q, x, kernel)
+
+
+def _forward(q: Question, plan: Plan, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return FORWARD[plan.forward](q, x, kernel), (x, kernel)
+
+
+def _backward(q: Question, plan: Plan, saved: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    return TO_INPUT[plan.to_input](q, slope, kernel), TO_KERNEL[plan.to_kernel](q, x, slope)
+
+
+_planned.defvjp(_forward, _backward)

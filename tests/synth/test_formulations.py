@@ -1,0 +1,114 @@
+"""Every formulation of a convolution computes the same: output and both slopes, against XLA's own grouped convolution."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from synth.ops import Conv, DepthwiseConv, formulations
+from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting, fixed, planned, using
+
+CASES = {
+    "grouped": (Conv(features=12, groups=4), (2, 7, 6, 8)),
+    "grouped, strided": (Conv(features=8, groups=2, kernel=5, stride=2), (2, 9, 8, 4)),
+    "grouped, 1×1": (Conv(features=8, groups=4, kernel=1), (3, 5, 4, 8)),
+    "1×1": (Conv(features=3, kernel=1, stride=2), (3, 5, 4, 8)),
+    "grouped, dilated": (Conv(features=6, groups=3, dilation=2, padding="VALID"), (2, 9, 8, 6)),
+    "grouped, one axis": (Conv(features=6, groups=2), (2, 9, 4)),
+    "grouped, three axes": (Conv(features=4, groups=2), (2, 4, 5, 3, 4)),
+    "depthwise": (DepthwiseConv(), (2, 7, 6, 5)),
+    "depthwise, 5×5, strided": (DepthwiseConv(kernel=5, stride=2), (2, 9, 8, 3)),
+    "depthwise, even, strided by 3": (DepthwiseConv(kernel=(2, 4), stride=(3, 2), padding="VALID"), (2, 9, 8, 3)),
+    "depthwise, multiplied": (DepthwiseConv(multiplier=3), (2, 5, 6, 4)),
+    "depthwise, dilated, own padding": (DepthwiseConv(dilation=2, stride=2, padding=((3, 0), (1, 2))), (2, 8, 9, 3)),
+    "depthwise, wider padding than window": (DepthwiseConv(kernel=1, padding=((2, 2), (0, 1))), (2, 4, 5, 3)),
+    "depthwise, one axis": (DepthwiseConv(kernel=7), (2, 11, 3)),
+}
+
+
+def asked(name: str) -> tuple[Question, jax.Array, jax.Array, jax.Array]:
+    """(question, input, kernel, a slope of the output)."""
+    op, shape = CASES[name]
+    question = op.question(shape, dtype="float32")
+    assert question is not None
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.standard_normal(size), jnp.float32) for size in (shape, question.kernel, question.output)]
+    return question, arrays[0], arrays[1], arrays[2]
+
+
+def oracle(question: Question) -> Callable[..., Any]:
+    return lambda x, kernel: jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        question.stride,
+        question.padding,
+        rhs_dilation=question.dilation,
+        dimension_numbers=formulations.LAYOUTS[len(question.window)],
+        feature_group_count=question.groups,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_formulations_agree_with_xla(name: str) -> None:
+    question, x, kernel, slope = asked(name)
+    out, back = jax.vjp(oracle(question), x, kernel)
+    assert out.shape == question.output
+    to_x, to_kernel = back(slope)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    for form in fitting(question, FORWARD):
+        np.testing.assert_allclose(jax.jit(functools.partial(FORWARD[form], question))(x, kernel), out, **close, err_msg=form)  # type: ignore[arg-type]
+    for form in fitting(question, TO_INPUT):
+        np.testing.assert_allclose(jax.jit(functools.partial(TO_INPUT[form], question))(slope, kernel), to_x, **close, err_msg=form)  # type: ignore[arg-type]
+    for form in fitting(question, TO_KERNEL):
+        np.testing.assert_allclose(
+            jax.jit(functools.partial(TO_KERNEL[form], question))(x, slope), to_kernel, **close, err_msg=form
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_computes_and_differentiates_what_inference_does(name: str) -> None:
+    op, _ = CASES[name]
+    question, x, kernel, slope = asked(name)
+    key = jax.random.key(0)
+
+    def both(apply: Callable[..., Any]) -> Any:
+        def run(x: jax.Array, kernel: jax.Array) -> Any:
+            out, back = jax.vjp(apply, x, kernel)
+            return out, *back(slope)
+
+        return jax.jit(run)(x, kernel)
+
+    trained = both(lambda x, kernel: op.train({"kernel": kernel}, x, key=key)[0])
+    for got, want in zip(trained, both(lambda x, kernel: op.apply({"kernel": kernel}, x)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    plan, tables = fixed(question), (FORWARD, TO_INPUT, TO_KERNEL)
+    for form, table in zip((plan.forward, plan.to_input, plan.to_kernel), tables, strict=True):
+        assert form in fitting(question, table)
+
+
+def test_a_plan_decides_what_is_traced_and_only_inside() -> None:
+    question, x, kernel, _ = asked("grouped")
+    op, _ = CASES["grouped"]
+
+    def primitives() -> str:
+        return str(jax.make_jaxpr(lambda x, kernel: op.train({"kernel": kernel}, x, key=jax.random.key(0))[0])(x, kernel))
+
+    plan = Plan("native", "split", "products")
+    with using({question.key: plan}):
+        assert planned(question) == plan
+        inside = primitives()
+    assert "feature_group_count=4" in inside and "feature_group_count=4" not in primitives()
+    assert planned(question) == fixed(question)
+
+
+def test_a_dense_window_has_nothing_to_plan_and_the_batch_does_not_matter() -> None:
+    assert Conv(features=4).question((1, 8, 8, 4), dtype="float32") is None
+    one, many = (DepthwiseConv().question((batch, 8, 8, 4), dtype="float32") for batch in (1, 64))
+    assert one is not None and many is not None and one.key == many.key
+    assert many.macs == 64 * one.macs == 64 * 8 * 8 * 4 * 9
