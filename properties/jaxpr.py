@@ -84,6 +84,11 @@ class Equation:
         frame = jax_frame(self._raw)
         return "" if frame is None else frame
 
+    @property
+    def scope(self) -> str:
+        """The `jax.named_scope`s that the equation was made in, outermost first, with slashes between; empty for none."""
+        return str(self._raw.source_info.name_stack)
+
     def at(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Equation:
         """The same step on other slots."""
         types = self.input_types, self.output_types

@@ -199,10 +199,11 @@ class Graph:
         return self._result(env), {"params": variables["params"], "state": state}
 
     def run(self, variables: Variables, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Every value of the graph in inference, by name."""
+        """Every value of the graph in inference, by name; in a trace, each node is a named scope."""
         env = dict(inputs)
         for node in self.nodes:
-            env[node.name] = node.op.apply(weights_of(variables, node), *(env[name] for name in node.inputs))
+            with jax.named_scope(node.name):
+                env[node.name] = node.op.apply(weights_of(variables, node), *(env[name] for name in node.inputs))
         return env
 
     def _result(self, env: Mapping[str, jax.Array]) -> Any:

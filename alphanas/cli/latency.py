@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "percentile (default: 60s; less than that, or fewer runs, is labelled so)",
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="where the time goes on the tvm back end: each kernel, the nodes it comes from, its multiply-adds and its share of "
+        "what the machine reaches",
+    )
+    parser.add_argument(
         "--trials",
         type=natural,
         default=0,
@@ -95,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = unknown[0] if unknown else ""
         raise UserError(f"--backends {','.join(arguments.backends)}", saw=f"no back end {name!r}", remedy=nearest(name, BACKENDS))
 
-    from alphanas.cli.latency_table import print_latencies
+    from alphanas.cli.latency_table import print_latencies, print_profile
     from alphanas.cli.model import load_model
     from synth.analysis import macs
 
@@ -103,27 +109,30 @@ def run(arguments: argparse.Namespace) -> int:
     other = load_model(argparse.Namespace(**{**vars(arguments), "model": arguments.against})) if arguments.against else None
     found = _measure(lifted, other, arguments)
     failed = any("failure" in one for one in (*found["results"], *found["against"]))
+    profile = _profile(lifted, arguments) if arguments.profile else None
+    failed = failed or "failure" in (profile or {})
     if arguments.json:
         head = {"model": arguments.model, "input": list(arguments.input), "params": lifted.graph.params, "macs": macs(lifted.graph)}
         against = {"model": arguments.against, "measurements": found["against"]} if other else None
-        print_json({**head, "measurements": found["results"], "against": against, "conditions": found["conditions"]})
+        measured = {"measurements": found["results"], "against": against, "conditions": found["conditions"]}
+        print_json({**head, **measured, "profile": profile})
     else:
-        print_latencies(found, arguments.model, arguments.against)
+        print_latencies(found, arguments.against)
+    if profile is not None and not arguments.json:
+        print_profile(profile)
     return FAILED if failed else 0
 
 
 def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
     from alphanas.execution import Completed, LocalPool
-    from alphanas.execution.limits import memory_share
     from alphanas.hardware.records import default_path
 
     records = arguments.records or default_path()
-    memory = arguments.memory_limit * 2**20 if arguments.memory_limit else memory_share()
     report_s = arguments.report_level
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalPool(workers=1, threads=arguments.threads, memory_limit=memory, on_note=_show) as pool,
+        LocalPool(workers=1, threads=arguments.threads, memory_limit=_memory(arguments), on_note=_show) as pool,
     ):
         payload = {
             **_sent(lifted, Path(folder), "model", arguments),
@@ -153,6 +162,27 @@ def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace
             return {**both, "conditions": parts[0]["conditions"]}
 
         return compare(arguments.backends)
+
+
+def _profile(lifted: Lifted, arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Where the time goes on the tvm back end, or why that is not known."""
+    from alphanas.execution import Completed, LocalPool
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalPool(workers=1, threads=arguments.threads, memory_limit=_memory(arguments), on_note=_show) as pool,
+    ):
+        payload = {**_sent(lifted, Path(folder), "model", arguments), "batch": arguments.input[0], "threads": arguments.threads}
+        result = pool.submit("alphanas.hardware.profile:profile", payload, limit_s=arguments.time_limit).result()
+    if isinstance(result, Completed):
+        return dict(result.value)
+    return {"failure": result.cause, "message": result.message}
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    from alphanas.execution.limits import memory_share
+
+    return arguments.memory_limit * 2**20 if arguments.memory_limit else memory_share()
 
 
 def _show(note: Note) -> None:

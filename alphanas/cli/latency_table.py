@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alphanas.cli.common import print_table
@@ -12,7 +12,7 @@ SPARE_CORES = 0.3
 """What the processor may be busy beyond the threads asked for, before it is said."""
 
 
-def print_latencies(found: Mapping[str, Any], model: str, against: str | None) -> None:
+def print_latencies(found: Mapping[str, Any], against: str | None) -> None:
     """A table of the measurements, then level, versions, processor and what went wrong."""
     reference = against or next((one["backend"] for one in found["results"] if "failure" not in one), "")
     columns = ("back end", "median", f"against {reference}", "schedule", "trials", "threads", "batch", "dtype", "largest error")
@@ -29,6 +29,29 @@ def print_latencies(found: Mapping[str, Any], model: str, against: str | None) -
     for one in everyone:
         for line in _warnings(one):
             print(line)
+
+
+def print_profile(profile: Mapping[str, Any]) -> None:
+    """A line a kernel, in the order they run: what it computes, for which nodes, its time and work, and how near the peak it is."""
+    print()
+    if "failure" in profile:
+        print(f"profile: {profile['failure']}: {(profile['message'].strip().splitlines() or ['no message'])[0]}")
+        return
+    columns = ("kernel", "nodes", "µs", "of all", "MACs", "GF/s", "of peak")
+    rows = []
+    for row in profile["kernels"]:
+        counted = row["macs"] > 0
+        rate = (f"{row['macs']:,}", f"{row['gflops']:.1f}", f"{row['share_of_peak']:.0%}") if counted else ("", "", "")
+        rows.append((row["kernel"], _few(row["nodes"]), f"{1e3 * row['ms']:.1f}", f"{row['ms'] / profile['sum_ms']:.1%}", *rate))
+    print_table(columns, rows, right=columns[2:])
+    total = sum(row["macs"] for row in profile["kernels"])
+    rate, peak = 2e-6 * total / profile["sum_ms"], profile["peak_gflops"]
+    print(f"\n{len(rows)} kernels, {profile['sum_ms']:.4g} ms in all, {total:,} MACs, {rate:.1f} GF/s (2 operations a MAC):")
+    print(f"{rate / peak:.0%} of the {peak:.0f} GF/s that a product in the nearest cache reaches on this machine")
+
+
+def _few(nodes: Sequence[str], most: int = 4) -> str:
+    return ", ".join(nodes if len(nodes) <= most else [*nodes[:2], f"… {len(nodes) - 3} more …", nodes[-1]])
 
 
 def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -55,13 +55,16 @@ def canonical(flat: Flat) -> Flat:
         slots[slot] = writer.constant(value)
     for step in flat.steps:
         operands = [slots[slot] for slot in step.inputs]
+        writer.origin = step.origin
         slots[step.output] = RULES.get(step.primitive, _unchanged)(writer, _typed(step, flat), operands)
     return writer.flat([slots[slot] for slot in flat.inputs], [slots[slot] for slot in flat.outputs])
 
 
 def _typed(step: Step, flat: Flat) -> Step:
     result = flat.types[step.output]
-    return Step(step.primitive, step.inputs, step.output, {**step.params, "_shape": result.shape, "_dtype": result.dtype})
+    return Step(
+        step.primitive, step.inputs, step.output, {**step.params, "_shape": result.shape, "_dtype": result.dtype}, step.origin
+    )
 
 
 def _unchanged(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alphanas.hardware.program import Flat, Step
+from synth.graph import Graph
 
 if TYPE_CHECKING:
     from alphanas.hardware.backends import Model
-    from alphanas.hardware.lowering import Lowered
+    from alphanas.hardware.lowering import Call, Lowered
     from alphanas.hardware.machine import Machine
 
 PROFILE = "alphanas.hardware.profile:profile"
@@ -32,17 +33,29 @@ TILE_ROWS, TILE_VECTORS = 6, 2
 def profile(payload: Mapping[str, Any]) -> dict[str, Any]:
     """What each kernel of a graph takes on the tvm back end; payload as `tasks.measure`'s.
 
-    Result: {"kernels": rows as of `rows`, "sum_ms", "peak_gflops": what a product in the nearest cache reaches on all threads}.
+    Result: {"kernels": rows as of `rows`, with the `nodes` of the graph that each comes from, "sum_ms", "peak_gflops": what a
+    product in the nearest cache reaches on all threads}.
     Raises TaskFailure: "not_lowerable" (names the primitive).
     """
     from alphanas.hardware import tasks
 
     elsewhere = tasks.under_right_threads(PROFILE, payload)
-    return dict(of_model(tasks.model_of(payload)) if elsewhere is None else elsewhere)
+    if elsewhere is not None:
+        return dict(elsewhere)
+    found, graph = of_model(tasks.model_of(payload)), Graph.from_json(payload["graph"])
+    for row in found["kernels"]:
+        row["nodes"] = _nodes(graph, row.pop("origins"))
+    return found
+
+
+def _nodes(graph: Graph, origins: Sequence[str]) -> list[str]:
+    """The nodes of a graph that scopes are of, or lie within, in the graph's order."""
+    parts = {"/".join(origin.split("/")[:length]) for origin in origins for length in range(1, origin.count("/") + 2)}
+    return [node.name for node in graph.nodes if node.name in parts]
 
 
 def of_model(model: Model) -> dict[str, Any]:
-    """`profile` of a model in this process, whose threads TVM must have been given."""
+    """`profile` of a model in this process, whose threads TVM must have been given; scopes (`origins`) in place of nodes."""
     from alphanas.execution import TaskFailure
     from alphanas.hardware import lowering, schedules, tuning
     from alphanas.hardware.machine import this_machine, use_threads
@@ -75,6 +88,7 @@ def rows(
                 "number": number,
                 "task": call.task,
                 "kernel": named(lowered, call.output, call.anchor),
+                "origins": _origins(lowered, call),
                 "ms": 1e3 * seconds,
                 "macs": macs,
                 "gflops": rate and rate / 1e9,
@@ -82,6 +96,21 @@ def rows(
             }
         )
     return found
+
+
+def _origins(lowered: Lowered, call: Call) -> list[str]:
+    """The scopes that a kernel's steps come from: all steps between what it reads and what it leaves behind."""
+    producers = {step.output: step for step in lowered.flat.steps}
+    stored = {argument.slot for argument in call.arguments} - {call.output}
+    found, waiting, seen = [], [call.output], set()
+    while waiting:
+        slot = waiting.pop()
+        if slot in seen or slot in stored or slot not in producers:
+            continue
+        seen.add(slot)
+        found.append(producers[slot].origin)
+        waiting += producers[slot].inputs
+    return sorted(set(found) - {""})
 
 
 def _calls(

@@ -60,6 +60,8 @@ class Step:
     inputs: tuple[int, ...]
     output: int
     params: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = ""
+    """The named scope that it comes from: of a graph, the node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,8 @@ class Writer:
         self.steps: list[Step] = []
         self.unknown: set[int] = set()
         """Constants of which shape and dtype alone are known."""
+        self.origin = ""
+        """What the next steps come from."""
 
     def slot(self, shape: Sequence[int], dtype: str) -> int:
         """A new slot of this type."""
@@ -115,7 +119,7 @@ class Writer:
     ) -> int:
         """Appends a step and returns the slot of its result."""
         slot = self.slot(shape, dtype)
-        self.steps.append(Step(primitive, tuple(inputs), slot, params or {}))
+        self.steps.append(Step(primitive, tuple(inputs), slot, params or {}, self.origin))
         return slot
 
     def flat(self, inputs: Sequence[int], outputs: Sequence[int]) -> Flat:
@@ -152,9 +156,13 @@ def inline(writer: Writer, program: jaxpr.Program, arguments: Sequence[int]) -> 
     slots: dict[int, int] = dict(zip(program.inputs, arguments, strict=True))
     for slot, value in program.constants.items():
         slots[slot] = writer.constant(np.asarray(value).astype(program.types[slot].dtype))
+    around = writer.origin
     for equation in program.equations:
         operands = [slots[slot] for slot in equation.inputs]
+        # Inside of a called function, the scope of the call says more than that of its body.
+        writer.origin = around or equation.scope
         results = _results(writer, equation, operands)
+        writer.origin = around
         slots.update(zip(equation.outputs, results, strict=True))
     return [slots[slot] for slot in program.outputs]
 

@@ -1,10 +1,10 @@
 """Which formulations of grouped, depthwise and 1×1 convolutions train fastest on this machine, measured once for each shape.
 
 What was measured is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder), one line of JSON for
-each shape in one file for each JAX version, processor and number of threads; the first line on a shape counts, so that all processes
-agree. Formulations differ in rounding. So that a study gives the same results again, nothing is measured where nothing can be kept
-(`ALPHANAS_CACHE=off`): the fixed rule of `synth.ops.formulations` holds then; and a study records the plans it trained by, which
-are given back as `recorded` and come before the cache.
+each shape in one file for each JAX version, processor and number of threads; the first line on a shape counts, so that all
+processes agree. Formulations differ in rounding. So that a study gives the same results again, nothing is measured where nothing
+can be kept (`ALPHANAS_CACHE=off`): the fixed rule of `synth.ops.formulations` holds then; and a study records the plans it
+trained by, which are given back as `recorded` and come before the cache.
 """
 
 from __future__ import annotations

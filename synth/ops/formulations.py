@@ -8,8 +8,8 @@ of each. `fixed` is the plan of a shape where nothing was measured: a rule, the 
         …                                        # what is traced inside computes by these plans
 
 Formulations: native (XLA's grouped convolution), dense (a dense one with a block-diagonal kernel), split (a dense one for each
-group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a sum
-for each place of the window, apart or all in one pass).
+group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a
+sum for each place of the window, apart or all in one pass).
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _to_kernel(forward: Product) -> Product:
     return transposed
 
 
-_GENERAL: Mapping[str, Product] = {"native": _native, "dense": _dense, "split": _split, "products": _products}
+_GENERAL: dict[str, Product] = {"native": _native, "dense": _dense, "split": _split, "products": _products}
 FORWARD: Mapping[str, Product] = _GENERAL | {"shifts": _shifts}
 TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENERAL.items()} | {"shifts": _shifted_back}
 TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GENERAL.items()} | {
