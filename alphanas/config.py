@@ -176,6 +176,9 @@ class Hardware:
     """Where the latency of the seed and the finalists is measured."""
 
     backends: tuple[str, ...] = option(("tvm",), ListOf(OneOf(("tvm", "xla", "onnxruntime")), distinct=True), "back ends; []: none")
+    target: str = option(
+        "cpu", OneOf(("cpu", "cuda")), "device of a measurement; what a back end cannot use is recorded with its reason"
+    )
     trials: int = option(0, COUNT, "tuning trials of TVM's MetaSchedule; 0: the packed templates alone, their knobs timed")
     threads: int = option(2, Integer(1, 1024), "threads of a measurement")
     batch: int = option(1, POSITIVE, "batch size of a measurement")
@@ -242,7 +245,9 @@ class Execution:
     )
     gpus: float = option(0.0, Number(0.0, 64.0), "GPUs, or the share of one, that a worker on a Ray cluster takes of its node")
     threads: int = option(1, Integer(1, 1024), "threads of one worker process")
-    memory: int = option(0, COUNT, "MiB that one worker may hold before its task has failed; 0: no limit")
+    memory: int = option(
+        0, COUNT, "MiB that one worker may hold before its task has failed; 0: an equal share of four fifths of the machine's"
+    )
 
 
 @dataclass(frozen=True)

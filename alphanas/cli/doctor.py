@@ -71,6 +71,7 @@ def run_checks(limit: float) -> Iterator[Check]:
             yield _package(package, module, limit, needed=needed)
     for name, task in (("jax compiles", "use_jax"), ("synthesis", "use_synthesis"), ("tvm compiles and runs", "use_tvm")):
         yield _isolated(name, f"alphanas.cli.doctor:{task}", {}, limit)
+    yield from _gpu(limit)
 
 
 def import_module(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +122,32 @@ def use_synthesis(payload: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(result, Found):
         raise ValueError(str(result))
     return {"seconds": result.seconds, "detail": f"{len(result.graphs)} programs for a convolution and its activation"}
+
+
+def find_gpu(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: what GPU each back end has, or why it has none."""
+    from alphanas.hardware import devices
+
+    started = time.perf_counter()
+    found = devices.facts()
+    return {"seconds": time.perf_counter() - started, "detail": found}
+
+
+def _gpu(limit: float) -> Iterator[Check]:
+    """One line a back end that could use a GPU; none is needed."""
+    from alphanas.execution import Completed, LocalPool
+    from alphanas.hardware import devices
+
+    with LocalPool(workers=1, threads=1, env=devices.environment(devices.CUDA)) as pool:
+        result = pool.submit("alphanas.cli.doctor:find_gpu", {}, limit_s=limit).result()
+    if not isinstance(result, Completed):
+        yield Check("gpu", "failed", f"{result.cause}: {result.message}", result.seconds, needed=False)
+        return
+    for backend, detail in result.value["detail"].items():
+        works = detail.startswith(devices.WORKS)
+        yield Check(
+            f"gpu of {backend}", "ok" if works else "missing", detail, result.value["seconds"] if works else None, needed=False
+        )
 
 
 def _package(package: str, module: str, limit: float, *, needed: bool) -> Check:

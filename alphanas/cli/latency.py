@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of a call (default: %(default)s)",
     )
     parser.add_argument(
+        "--target",
+        default="cpu",
+        metavar="NAME",
+        help="cpu (this machine's), cuda (its GPU), or the name of a CPU that tvm is to compile for (default: cpu)",
+    )
+    parser.add_argument(
         "--repeats",
         type=positive,
         default=10,
@@ -126,23 +132,25 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """All back ends in turns in one process; if that crashes or hangs, each in one of its own, to know which it was."""
     from alphanas.execution import Completed, LocalPool
-    from alphanas.hardware.records import default_path
+    from alphanas.hardware.devices import environment
 
-    records = arguments.records or default_path()
     report_s = arguments.report_level
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalPool(workers=1, threads=arguments.threads, memory_limit=_memory(arguments), on_note=_show) as pool,
+        LocalPool(
+            workers=1, threads=arguments.threads, env=environment(arguments.target), memory_limit=_memory(arguments), on_note=_show
+        ) as pool,
     ):
         payload = {
             **_sent(lifted, Path(folder), "model", arguments),
             "against": None if other is None else _sent(other, Path(folder), "against", arguments),
             "batch": arguments.input[0],
             "trials": arguments.trials,
-            "records": None if records is None else str(records),
+            "records": _records(arguments),
             "threads": arguments.threads,
             "repeats": arguments.repeats,
             "report_s": report_s,
+            "target": arguments.target,
             "check": True,
         }
 
@@ -172,11 +180,23 @@ def _profile(lifted: Lifted, arguments: argparse.Namespace) -> Mapping[str, Any]
         tempfile.TemporaryDirectory() as folder,
         LocalPool(workers=1, threads=arguments.threads, memory_limit=_memory(arguments), on_note=_show) as pool,
     ):
-        payload = {**_sent(lifted, Path(folder), "model", arguments), "batch": arguments.input[0], "threads": arguments.threads}
+        payload = {
+            **_sent(lifted, Path(folder), "model", arguments),
+            "batch": arguments.input[0],
+            "threads": arguments.threads,
+            "records": _records(arguments),
+        }
         result = pool.submit("alphanas.hardware.profile:profile", payload, limit_s=arguments.time_limit).result()
     if isinstance(result, Completed):
         return dict(result.value)
     return {"failure": result.cause, "message": result.message}
+
+
+def _records(arguments: argparse.Namespace) -> str | None:
+    from alphanas.hardware.records import default_path
+
+    path = arguments.records or default_path()
+    return None if path is None else str(path)
 
 
 def _memory(arguments: argparse.Namespace) -> int:

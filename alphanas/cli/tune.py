@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Tunes, and prints one line a kernel; 1 if one of them failed."""
     from alphanas.execution import LocalPool
+    from alphanas.execution.limits import memory_share
     from alphanas.execution.notes import Note
     from alphanas.hardware.records import Records, default_path
 
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         if note.text:
             _say(note.text)
 
-    with LocalPool(workers=1, threads=arguments.threads, on_note=show) as pool:
+    with LocalPool(workers=1, threads=arguments.threads, memory_limit=memory_share(), on_note=show) as pool:
         tuning = _Tuning(pool, payload, arguments.time_limit)
         before = tuning.survey()
         for note in (*before["notes"], *_foreign(before["others"])):

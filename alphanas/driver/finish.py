@@ -16,6 +16,7 @@ from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
 from alphanas.execution import LocalPool
 from alphanas.execution.limits import memory_share
+from alphanas.hardware.devices import environment as device_environment
 from alphanas.study import MENDABLE, Candidate, Study, write_atomic
 
 MEASURE_SHARE, MEASURE_S = 0.15, 60.0
@@ -43,6 +44,7 @@ def finish(run: Run) -> None:
     with LocalPool(
         workers=1,
         threads=run.config.hardware.threads,
+        env=device_environment(run.config.hardware.target),
         memory_limit=run.config.execution.memory * 2**20 or memory_share(),
         on_note=lambda note: run.progress.note(note.text) if note.text else None,
     ) as alone:

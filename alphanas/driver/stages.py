@@ -236,6 +236,7 @@ def _measurement(run: Run, task: str, backend: str, label: str, models: Mapping[
     payload = {
         **models,
         "backend": backend,
+        "target": hardware.target,
         "batch": hardware.batch,
         "trials": hardware.trials,
         "threads": hardware.threads,

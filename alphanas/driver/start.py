@@ -12,6 +12,7 @@ from alphanas.driver.loop import search_generations
 from alphanas.driver.run import Run
 from alphanas.errors import Fault, UserError
 from alphanas.execution import LocalPool
+from alphanas.execution.limits import memory_share
 from alphanas.execution.on_ray import RayPool
 from alphanas.models.lifting import Lifted
 from alphanas.models.resolve import resolve_with_report
@@ -67,7 +68,12 @@ def _pool(config: Config, folder: Path, progress: Progress) -> LocalPool | RayPo
     execution = config.execution
     memory = execution.memory * 2**20 or None
     if execution.engine == "local":
-        return LocalPool(workers=config.workers, threads=execution.threads, memory_limit=memory)
+        return LocalPool(
+            workers=config.workers,
+            threads=execution.threads,
+            memory_limit=memory or memory_share(config.workers),
+            on_note=lambda note: progress.note(note.text) if note.text else None,
+        )
     return RayPool(
         config.workers,
         threads=execution.threads,

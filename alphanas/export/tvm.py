@@ -13,6 +13,7 @@ import numpy as np
 
 from alphanas.errors import FAILED, Fault, UserError
 from alphanas.execution import Failed, LocalPool
+from alphanas.execution.limits import memory_share
 from alphanas.export.blocks import live
 from alphanas.export.check import Exported, Options, check
 from alphanas.export.steps import NoProgram, program_of
@@ -53,7 +54,7 @@ def export_tvm(graph: Graph, variables: Variables, folder: Path, options: Option
     Raises UserError for an unknown target and for a step that has no kernel.
     """
     graph, variables = live(graph, variables)
-    with tempfile.TemporaryDirectory() as other, LocalPool(1, threads=options.threads) as pool:
+    with tempfile.TemporaryDirectory() as other, LocalPool(1, threads=options.threads, memory_limit=memory_share()) as pool:
         facts = _build(pool, graph, variables, folder, options)
         (folder / "load.py").write_text(_loader(graph, facts, options))
         place = folder

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from alphanas.execution import TaskFailure
-from alphanas.hardware import timing
+from alphanas.hardware import devices, timing
 from alphanas.hardware.program import NotLowerable
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Model:
     records: Path | None = None
     onnx: Path | None = None
     onnx_problem: str = ""
+    target: str = devices.CPU
+    """"cpu", "cuda" or the name of a CPU that TVM is to compile for; see `devices`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +58,9 @@ def prepare(backend: str, model: Model) -> Prepared:
 
 
 def reference(model: Model) -> list[np.ndarray]:
-    """What JAX computes, as the list of outputs."""
-    return [np.asarray(output) for output in jax.tree.leaves(jax.jit(model.function)(*model.inputs))]
+    """What JAX computes on the CPU, as the list of outputs."""
+    with jax.default_device(jax.devices(devices.CPU)[0]):
+        return [np.asarray(output) for output in jax.tree.leaves(jax.jit(model.function)(*model.inputs))]
 
 
 def _tvm(model: Model) -> Prepared:
@@ -69,11 +72,15 @@ def _tvm(model: Model) -> Prepared:
     from tvm import relax
 
     from alphanas.hardware import lowering, schedules, tuning
-    from alphanas.hardware.machine import this_machine, use_threads
+    from alphanas.hardware.machine import machine_for, use_threads
     from alphanas.hardware.records import Records
 
+    if model.target == devices.CUDA:
+        return _tvm_on_gpu(model)
     use_threads(model.threads)
-    machine = this_machine(model.threads)
+    machine = machine_for(None if model.target == devices.CPU else model.target, model.threads)
+    if not machine.here:
+        raise TaskFailure("unavailable", f"this machine cannot run what is compiled for {model.target}")
     try:
         lowered = lowering.lower(model.function, *model.inputs, lanes=machine.lanes)
     except NotLowerable as error:
@@ -117,6 +124,46 @@ def _tvm(model: Model) -> Prepared:
     return Prepared(lambda: main(*arguments), outputs, facts)
 
 
+def _tvm_on_gpu(model: Model) -> Prepared:
+    """The same kernels, unpacked, under TVM's default schedules for GPUs; each run is awaited."""
+    device = devices.tvm_device(model.target)
+    import tvm
+    from tvm import relax
+
+    target = tvm.target.Target.from_device(device)
+    main = relax.VirtualMachine(built_for_gpu(model, target), device)["main"]
+    arguments = [tvm.runtime.tensor(array, device) for array in model.inputs]
+
+    def run() -> Any:
+        result = main(*arguments)
+        device.sync()
+        return result
+
+    def outputs() -> list[np.ndarray]:
+        result = run()
+        return [item.numpy() for item in (result if isinstance(result, list | tuple) else [result])]
+
+    facts = {"schedule": "default", "tuned": False, "trials": 0, "device": str(device), "target": str(target)}
+    return Prepared(run, outputs, facts)
+
+
+def built_for_gpu(model: Model, target: Any) -> Any:
+    """The model compiled for a CUDA target, which need not be here."""
+    import tvm
+    from tvm.s_tir import dlight
+
+    from alphanas.hardware import lowering
+
+    try:
+        lowered = lowering.lower(model.function, *model.inputs, lanes=1)
+    except NotLowerable as error:
+        raise TaskFailure("not_lowerable", str(error)) from error
+    module = lowering.assemble(lowered, [task.function for task in lowered.tasks])
+    with target:
+        module = dlight.ApplyDefaultSchedule(dlight.gpu.Matmul(), dlight.gpu.Reduction(), dlight.gpu.Fallback())(module)
+    return tvm.compile(module, target=target)
+
+
 def _replace_by_metaschedule(store: Records, lowered: Any, machine: Any, functions: list[Any], trials: int) -> int:
     """Puts MetaSchedule's functions in the place of ours where records have them as faster; returns how many.
 
@@ -150,13 +197,15 @@ def _replace_by_metaschedule(store: Records, lowered: Any, machine: Any, functio
 
 def _xla(model: Model) -> Prepared:
     """The function under `jax.jit`, weights as constants, as TVM has them."""
-    compiled = jax.jit(model.function).lower(*model.inputs).compile()
-    arguments = [jax.device_put(array) for array in model.inputs]
+    device = devices.jax_device(model.target)
+    with jax.default_device(device):
+        compiled = jax.jit(model.function).lower(*model.inputs).compile()
+    arguments = [jax.device_put(array, device) for array in model.inputs]
 
     def outputs() -> list[np.ndarray]:
         return [np.asarray(output) for output in jax.tree.leaves(compiled(*arguments))]
 
-    facts = {"schedule": "default", "tuned": False, "trials": 0}
+    facts = {"schedule": "default", "tuned": False, "trials": 0, "device": str(device)}
     return Prepared(lambda: jax.block_until_ready(compiled(*arguments)), outputs, facts)
 
 
@@ -171,7 +220,8 @@ def _onnxruntime(model: Model) -> Prepared:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads = model.threads, 1
     settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model.onnx), settings, providers=["CPUExecutionProvider"])
+    providers = devices.onnx_providers(model.target, onnxruntime.get_available_providers())
+    session = onnxruntime.InferenceSession(str(model.onnx), settings, providers=providers)
     given = dict(zip((item.name for item in session.get_inputs()), model.inputs, strict=True))
     facts = {"schedule": "default", "tuned": False, "trials": 0}
     return Prepared(lambda: session.run(None, given), lambda: list(session.run(None, given)), facts)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alphanas.hardware import devices
 from alphanas.hardware.machine import this_machine, use_threads
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "jax", "jaxlib", "onnx", "onnxruntime", "xgboost-cpu", "psutil", "cloudpickle")
@@ -47,6 +48,7 @@ def facts(threads: int) -> dict[str, Any]:
         "threads": threads,
         "kernel_works": error < 1e-4,
         "seconds": seconds,
+        "gpu": devices.facts(),
     }
 
 

@@ -75,7 +75,9 @@ def _machine(cpu: str, triple: str, threads: int) -> Machine:
         )
     # TVM logs an unknown name and compiles slow generic code, which would make every measurement a lie.
     if cpu not in _cpus(triple):
-        raise UserError("target cpu", saw=cpu or "none", wanted="a CPU that LLVM knows", remedy=nearest(cpu, _cpus(triple)))
+        near, known = nearest(cpu, _cpus(triple)), f"known: {', '.join(_cpus(triple))}"
+        remedy = known if near.startswith("known") else f"{near} {known}"
+        raise UserError("target cpu", saw=cpu or "none", wanted="a CPU that LLVM knows", remedy=remedy)
     own = _features(codegen.llvm_get_system_cpu(), "")
     # TVM's own vector width is 512 for every x86 CPU, so the features decide.
     features = _features(cpu, triple)

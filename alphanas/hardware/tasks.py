@@ -13,10 +13,8 @@ import numpy as np
 
 from alphanas.execution import Failed, LocalPool, TaskFailure, notes, thread_environment
 from alphanas.execution.turns import turn
-from alphanas.hardware import timing
+from alphanas.hardware import devices, timing
 
-TOLERANCE = 1e-4
-"""Largest difference from JAX's output, relative to the output's largest element."""
 MEASURE = "alphanas.hardware.tasks:measure"
 
 
@@ -26,7 +24,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
     Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
     repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime
-    runs) or onnx_problem (why there is none). Latencies are of one call from Python with inputs in place, result awaited.
+    runs) or onnx_problem (why there is none), target (see `devices`; "cpu" by default). Latencies are of one call from Python with
+    inputs in place, result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
@@ -102,8 +101,9 @@ def _in_turns(
         try:
             prepared = backends.prepare(backend, model)
             error = difference(prepared.outputs(), backends.reference(model)) if payload.get("check", True) else None
-            if error is not None and not error <= TOLERANCE:
-                raise TaskFailure("wrong_output", f"{name} differs from JAX by {error:.2g} of the output; {TOLERANCE:g} is allowed")
+            allowed = devices.tolerance(model.target)
+            if error is not None and not error <= allowed:
+                raise TaskFailure("wrong_output", f"{name} differs from JAX by {error:.2g} of the output; {allowed:g} is allowed")
         except TaskFailure as failure:
             results[name] = {"backend": backend, "failure": failure.cause, "message": failure.message}
             continue
@@ -128,7 +128,7 @@ def _timed(runs: Mapping[str, Any], payload: Mapping[str, Any], *, rest: bool) -
     """All in turns, while no other process measures: at the search's level, or with `report_s` seconds of each at a report's."""
     if not runs:
         return {}
-    with turn("cpu", f"latency of {', '.join(runs)}"):
+    with turn(devices.lock_name(payload.get("target", devices.CPU)), f"latency of {', '.join(runs)}"):
         if payload.get("report_s"):
             return timing.at_length(runs, seconds=payload["report_s"], rest=rest)
         repeat_s = payload.get("repeat_ms", 1e3 * timing.REPEAT_S) / 1e3
@@ -198,6 +198,7 @@ def model_of(payload: Mapping[str, Any]) -> Any:
         Path(records) if records else None,
         Path(payload["onnx"]) if payload.get("onnx") else None,
         payload.get("onnx_problem", ""),
+        payload.get("target", devices.CPU),
     )
 
 
@@ -209,7 +210,8 @@ def under_right_threads(task: str, payload: Mapping[str, Any]) -> Any:
     wanted = thread_environment(payload["threads"])
     if all(os.environ.get(name) == value for name, value in wanted.items()):
         return None
-    with LocalPool(1, threads=payload["threads"], on_note=notes.pass_on) as pool:
+    environment = devices.environment(payload.get("target", devices.CPU))
+    with LocalPool(1, threads=payload["threads"], env=environment, on_note=notes.pass_on) as pool:
         result = pool.submit(task, dict(payload)).result()
     if isinstance(result, Failed):
         raise TaskFailure(result.cause, "\n".join(part for part in (result.message, result.log_tail) if part))
