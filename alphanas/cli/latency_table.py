@@ -48,6 +48,8 @@ def print_profile(profile: Mapping[str, Any]) -> None:
     rate, peak = 2e-6 * total / profile["sum_ms"], profile["peak_gflops"]
     print(f"\n{len(rows)} kernels, {profile['sum_ms']:.4g} ms in all, {total:,} MACs, {rate:.1f} GF/s (2 operations a MAC):")
     print(f"{rate / peak:.0%} of the {peak:.0f} GF/s that a product in the nearest cache reaches on this machine")
+    if any(row["macs"] and row["share_of_peak"] > 1.0 for row in profile["kernels"]):
+        print("(MACs are those of the direct form; Winograd's needs fewer multiplications, and so may pass the peak)")
 
 
 def _few(nodes: Sequence[str], most: int = 4) -> str:

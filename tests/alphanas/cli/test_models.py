@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alphanas.cli import doctor, main
+from alphanas.cli import doctor, latency_table, main
 from alphanas.cli.inspect import blocks_of, inspect_graph, subgraph
 from alphanas.models import zoo
 from synth import Graph, span
@@ -98,6 +98,54 @@ def test_latency_names_its_conditions(capsys: pytest.CaptureFixture[str]) -> Non
     for one, backend in zip(facts["measurements"], ("tvm", "xla"), strict=True):
         assert one["backend"] == backend and one["median_ms"] > 0 and one["threads"] == 2 and one["batch"] == 1
         assert {"tuned", "trials", "spread_ms", "dtype", "max_error"} <= one.keys()
+
+
+def test_latency_against_another_model_at_report_level(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["latency", *MODEL, "--backends", "xla", "--against", "zoo:resnet8", "--report-level", "20ms"]
+    facts = output(words, capsys)
+    (one,), (other,) = facts["measurements"], facts["against"]["measurements"]
+    assert one["level"] == "report" and one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
+    assert "wanted 1,024" in one["shortfall"]
+    low, high = one["ratio_to"]["interval"]
+    assert low <= one["ratio_to"]["ratio"] <= high and one["ratio_to"]["ratio"] == pytest.approx(
+        other["median_ms"] / one["median_ms"]
+    )
+    assert {"cpu", "cores", "versions", "load", "threads"} <= facts["conditions"].keys()
+
+
+def test_the_tables_of_latency_say_everything_that_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    common = {"steady": True, "cores_busy": 2.6, "threads": 2, "batch": 1, "dtype": "float32", "trials": 0, "schedule": "packed"}
+    first = {"backend": "tvm", "median_ms": 1.0, "spread_ms": 0.01, "level": "search", "repeats": 10, "max_error": 1e-6, **common}
+    ratio = {"name": "tvm", "ratio": 0.5, "interval": [0.4, 0.6], "verdict": "slower"}
+    second = {**first, "backend": "xla", "median_ms": 2.0, "ratio_to": ratio, "cores_busy": 2.0}
+    failed = {"backend": "onnxruntime", "failure": "unavailable", "message": "no onnx file of the model\nmore"}
+    conditions = {
+        "cpu": "A CPU",
+        "cores": 2,
+        "load": 3.0,
+        "quiet": False,
+        "governor": None,
+        "python": "3.12",
+        "versions": {"jax": "1"},
+    }
+    latency_table.print_latencies({"results": [first, second, failed], "against": [], "conditions": conditions}, None)
+    text = capsys.readouterr().out
+    for part in (
+        "2.00× slower (95%: 1.67 to 2.50)",
+        "A CPU, 2 cores",
+        "machine was busy",
+        "onnxruntime: unavailable: no onnx file",
+    ):
+        assert part in text
+    assert "tvm: kept 2.6 cores busy with 2 threads" in text and "xla: kept" not in text
+    row = {"kernel": "convolution 3×3", "nodes": list("abcdef"), "ms": 0.5, "macs": 10**6, "gflops": 4.0, "share_of_peak": 0.25}
+    moved = {"kernel": "element-wise 8", "nodes": ["g"], "ms": 0.5, "macs": 0, "gflops": None, "share_of_peak": None}
+    latency_table.print_profile({"kernels": [row, moved], "sum_ms": 1.0, "peak_gflops": 16.0})
+    text = capsys.readouterr().out
+    for part in ("a, b, … 3 more …, f", "1,000,000", "25%", "50.0%", "2 kernels, 1 ms", "12% of the 16 GF/s"):
+        assert part in text
+    latency_table.print_profile({"failure": "not_lowerable", "message": "sort"})
+    assert "profile: not_lowerable: sort" in capsys.readouterr().out
 
 
 def test_doctor_isolates_what_crashes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
