@@ -25,6 +25,7 @@ from typing import Any
 import tomli_w
 
 from alphanas.errors import Fault, UserError, nearest
+from alphanas.limits import MEASURED, Limit, Limits, Objective
 from alphanas.options import (
     Duration,
     Integer,
@@ -92,8 +93,8 @@ class Search:
     generation: int = option(8, Integer(1, 10_000), "proposals made from the same archive, before it is updated")
     objectives: tuple[str, ...] = option(
         ("error", "params", "macs"),
-        ListOf(OneOf(("error", "params", "macs", "peak_bytes", "latency")), shortest=1, distinct=True),
-        "numbers to minimise",
+        ListOf(Objective(), shortest=1, distinct=True),
+        "numbers to minimise: error, params, macs, peak_bytes, latency (in ms, predicted), or one's own function of the graph",
     )
     max_candidates: int = option(0, COUNT, "stop after this many candidates; 0: the time limit alone stops")
     region_min: int = option(1, POSITIVE, "fewest nodes that one proposal replaces")
@@ -125,9 +126,19 @@ class Synthesis:
 class Scoring:
     """The cheap stages before training."""
 
-    proxy: str = option("naswot", Text("the name of a zero-cost score, or none"), "zero-cost score; none: no such stage")
+    proxy: str = option(
+        "naswot",
+        Text("the name of a zero-cost score, several joined by + such as naswot+synflow, or none"),
+        "zero-cost score, several are ranked together; none: no such stage",
+    )
     reject: float = option(0.3, FRACTION, "share of candidates that the zero-cost score turns away")
     batch: int = option(64, Integer(2), "pictures that the zero-cost score sees")
+    spared: float = option(
+        0.1, FRACTION, "share of those turned away that go on all the same, so that a stage is judged on what it rejects too"
+    )
+    pairs: int = option(
+        24, COUNT, "a stage whose numbers do not rank the next one's on so many candidates is switched off; 0: never"
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,10 @@ class Training:
     clip_norm: float = option(1.0, Number(0.0), "largest norm of the gradient; 0: not clipped")
     batch_size: int = option(64, POSITIVE, "pictures in a step")
     short_epochs: int = option(5, POSITIVE, "epochs of the short training that ranks candidates")
+    rungs: tuple[int, ...] = option(
+        (), ListOf(POSITIVE, distinct=True), "epochs of the short training after which the worse are stopped; []: none are"
+    )
+    promote: float = option(0.5, SHARE, "share of candidates that a rung lets go on")
     seed_epochs: int = option(
         0, COUNT, "epochs of the seed's first training, whose weights its children start from; 0: as short_epochs"
     )
@@ -274,6 +289,11 @@ class Config:
     finish: Finish = section(Finish)
     execution: Execution = section(Execution)
     study: Study = section(Study)
+    constraints: tuple[Limit, ...] = option(
+        (),
+        Limits(),
+        'limits by name on error, params, macs, peak_bytes, latency or one\'s own function, such as params = "at most 20k"',
+    )
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, Any]) -> Config:
@@ -297,7 +317,17 @@ class Config:
     def difference(self, other: Config) -> tuple[str, ...]:
         """The dotted keys in which two configs differ."""
         mine, theirs = flatten(self.to_mapping()), flatten(other.to_mapping())
-        return tuple(key for key in mine if mine[key] != theirs[key])
+        return tuple(key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
+
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        """The names of all numbers that candidates are compared by or limited in."""
+        return tuple(dict.fromkeys((*self.search.objectives, *(limit.name for limit in self.constraints))))
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        """Import paths of one's own functions among these."""
+        return tuple(name for name in self.judged_by if name not in MEASURED)
 
     def replace(self, **changes: Any) -> Config:
         """A copy with top-level fields replaced, checked again."""
@@ -328,7 +358,10 @@ def resumed(stored: Config, edited: Config) -> Config:
     before, now = flatten(stored.to_mapping()), flatten(edited.to_mapping())
     faults = [
         Fault(
-            key, f"saw {now[key]!r}", f"{before[key]!r}, as the study was started", "undo the change, or search into another folder"
+            key,
+            f"saw {now.get(key)!r}",
+            f"{before.get(key)!r}, as the study was started",
+            "undo the change, or search into another folder",
         )
         for key in stored.difference(edited)
         if key not in FREE_TO_CHANGE
@@ -353,6 +386,12 @@ def contradictions(config: Config) -> list[Fault]:
             "training.short_epochs",
             training.short_epochs,
             f"at most training.epochs = {training.epochs}",
+        ),
+        (
+            list(training.rungs) != sorted(training.rungs) or max(training.rungs, default=0) >= training.short_epochs,
+            "training.rungs",
+            list(training.rungs),
+            f"epochs in rising order, below training.short_epochs = {training.short_epochs}",
         ),
         (
             0 < config.data.train_limit < training.batch_size,
@@ -467,6 +506,12 @@ def _resolve_paths(mapping: dict[str, Any], overridden: Mapping[str, Any], folde
     if isinstance(search, dict) and isinstance(properties, list):
         bases = _bases("search.properties" in overridden, folder)
         search["properties"] = [_located(text, bases, "search.properties", faults) for text in properties]
+    if isinstance(search, dict) and isinstance(objectives := search.get("objectives"), list):
+        bases = _bases("search.objectives" in overridden, folder)
+        search["objectives"] = [_located(text, bases, "search.objectives", faults) for text in objectives]
+    if isinstance(limits := mapping.get("constraints"), dict):
+        bases = (folder, Path.cwd())
+        mapping["constraints"] = {_located(name, bases, "constraints", faults): text for name, text in limits.items()}
     weights = mapping.get("weights")
     if isinstance(weights, str) and weights:
         mapping["weights"] = str(_find(weights, _bases("weights" in overridden, folder), "weights", faults, folders=True))

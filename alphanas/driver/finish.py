@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from alphanas.driver import stages
+from alphanas.driver import cascade, stages
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
@@ -53,6 +53,7 @@ def finish(run: Run) -> None:
     run.tell()
     run.recorder.patiently(lambda: write_best(run, best))
     shutil.rmtree(run.recorder.scratch("compilations"), ignore_errors=True)
+    cascade.tell(run)
     run.recorder.finish("done")
     run.recorder.patiently(lambda: write_reports(run))
 
@@ -140,7 +141,8 @@ def _finalists(run: Run) -> list[Candidate]:
     seed = point(study.seed())
     if seed is None:
         return []
-    trained = [found for candidate in study.candidates() if candidate.id != SEED and (found := point(candidate)) is not None]
+    allowed = [candidate for candidate in study.candidates() if candidate.id != SEED and candidate.excess == 0]
+    trained = [found for candidate in allowed if (found := point(candidate)) is not None]
     slack = _slack(run, seed)
     budget = 0.9 * (run.time_left - _reserve(run)) * run.config.workers / run.config.finish.seeds
     ids: list[int] = []

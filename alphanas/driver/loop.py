@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from alphanas.driver import predict, stages
+from alphanas.driver import cascade, predict, stages
 from alphanas.driver.flows import Flow, run_flows
+from alphanas.driver.judging import judge, measured
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import FAILED, UserError
 from alphanas.models import weights
 from alphanas.models.lifting import Lifted
-from alphanas.scoring.reject import ScoreFilter
 from alphanas.search import strategies
 from alphanas.search.archive import Archive
 from alphanas.search.proposal import Failure, New, Proposal
@@ -41,6 +41,7 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
         number = len(run.recorder.study.decisions("generation")) + 1
         first = _first(run)
         run.generation = number
+        cascade.switch_off(run, generation=number, before=first)
         archive = run.learned.archive(run.recorder.study, before=first)
         flows = _proposals(run, archive, number, first)
         if predict.wanted(run.config):
@@ -48,8 +49,11 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
             if not predict.predict(run, run.recorder.study.since(first)):
                 continue
         if run_flows(run.pool, flows, out_of_time=run.searching_is_over, on_change=run.tell):
-            ids = [candidate.id for candidate in run.recorder.study.since(first)]
-            run.recorder.decide("generation", {"number": number, "ids": ids or [first]}, once=f"generation {number}")
+            ids = [candidate.id for candidate in run.recorder.study.since(first)] or [first]
+            volume = run.learned.archive(run.recorder.study, before=1 + max(ids)).hypervolume
+            told = {"number": number, "ids": ids, "hypervolume": volume}
+            run.recorder.decide("generation", told, once=f"generation {number}")
+            cascade.tell(run)
             run.recorder.decide("elapsed", {"seconds": run.elapsed})
 
 
@@ -64,20 +68,28 @@ def _record_seed(run: Run, seed: Lifted) -> None:
 
 
 def _require_trained(run: Run) -> None:
-    """A seed model that does not train leaves nothing to compare with."""
-    outcome = run.recorder.find(SEED, "short")
-    if outcome is None or outcome.ok:
+    """A seed model that does not train, or that one's own function knows no number of, leaves nothing to compare with."""
+    for outcome in run.recorder.study.seed().outcomes("objective"):
+        if not outcome.ok:
+            run.recorder.finish("failed")
+            saw = f"it failed on the seed model: {(outcome.message or outcome.cause or '').splitlines()[0]}"
+            wanted = "a finite number for a synth.Graph"
+            raise UserError(
+                f"objective {outcome.discriminator}", saw=saw, wanted=wanted, exit_code=FAILED, cause="objective_failed"
+            )
+    trained = run.recorder.find(SEED, "short")
+    if trained is None or trained.ok:
         return
     run.recorder.finish("failed")
-    saw = f"its short training failed: {outcome.cause}" + (f", {outcome.message.splitlines()[0]}" if outcome.message else "")
-    remedy = "try a smaller training.learning_rate, or another model" if outcome.cause == "diverged" else "mend that first"
+    saw = f"its short training failed: {trained.cause}" + (f", {trained.message.splitlines()[0]}" if trained.message else "")
+    remedy = "try a smaller training.learning_rate, or another model" if trained.cause == "diverged" else "mend that first"
     raise UserError(f"model {run.config.model}", saw=saw, remedy=remedy, exit_code=FAILED, cause="seed_failed")
 
 
 def _judge_seed(run: Run) -> Flow:
     seed = run.recorder.study.seed()
-    stages.cost(run, seed)
-    yield from stages.short(run, seed, seed if seed.weights() is not None else None)
+    if (yield from measured(run, seed)):
+        yield from stages.short(run, seed, seed if seed.weights() is not None else None)
 
 
 def _begun(run: Run) -> bool:
@@ -106,7 +118,7 @@ def _exhausted(run: Run) -> bool:
 def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Iterator[Flow]:
     """The flows of a generation's candidates; an id whose proposal is recorded is not proposed again."""
     strategy = strategies.build(run.config)
-    screen = _screen(run, before=first)
+    screens = run.cascade.screens(run.recorder.study, before=first, generation=generation)
     recorded = {candidate.id: candidate for candidate in run.recorder.study.since(first)}
     made, wanted = 0, run.config.search.generation
     for number in range(first, first + wanted * run.config.search.attempts):
@@ -120,12 +132,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
             archive = archive.knowing([run.learned.proposed(candidate)])
         if candidate.status == "ok":
             made += 1
-            yield _judge(run, candidate, screen)
-
-
-def _screen(run: Run, *, before: int) -> ScoreFilter:
-    """The score filter, of what the finished generations scored."""
-    return ScoreFilter(run.learned.scores(run.recorder.study, before=before), run.config.scoring.reject)
+            yield judge(run, candidate, screens)
 
 
 def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candidate:
@@ -143,19 +150,3 @@ def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candi
             return record(graph_json=graph.to_json(), graph_hash=graph.hash)
         case Failure(cause, message):
             return record(status=cause if cause in STATUSES else "rejected", cause=cause, message=message)
-
-
-def _judge(run: Run, candidate: Candidate, screen: ScoreFilter) -> Flow:
-    """From cheap to costly: cost, zero-cost score, short training; each may end it."""
-    if run.recorder.done(candidate.id, "short") or predict.failed(run, candidate):
-        return
-    costs = stages.cost(run, candidate)
-    if run.config.scoring.proxy != "none":
-        scored = yield from stages.score(run, candidate)
-        if not scored.ok:
-            return
-        if screen.rejects(scored.values.get("score"), costs.values["params"]):
-            run.recorder.outcome(candidate.id, "short", "rejected", cause="low_score")
-            return
-    parent = None if candidate.parent is None else run.recorder.study.candidate(candidate.parent)
-    yield from stages.short(run, candidate, parent)

@@ -28,7 +28,7 @@ STAGE = "predict"
 
 def wanted(config: Config) -> bool:
     """Whether candidates are compared by their latency, or limited in it."""
-    return "latency" in config.search.objectives
+    return "latency" in config.judged_by
 
 
 def records_path(run: Run) -> Path:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from alphanas.config import Config, load_config, resumed
+from alphanas.driver.cascade import Cascade
 from alphanas.driver.finish import choose_best, choose_finalists, point
+from alphanas.driver.judging import turned_away_by_score
 from alphanas.driver.learned import Learned
 from alphanas.driver.standing import SEED
 from alphanas.errors import UserError
@@ -82,7 +84,7 @@ def replay(folder: str | Path, *, proposals: bool = True, run_code: bool = False
 
 def own_code(config: Config) -> tuple[str, ...]:
     """What a config names that is code outside of this package, and is run by a search or its resume."""
-    named = (config.model, *config.search.properties)
+    named = (config.model, *config.search.properties, *config.own_functions)
     return tuple(name for name in named if ":" in name and not name.startswith("zoo:"))
 
 
@@ -140,7 +142,7 @@ def _artifacts(study: Study, found: Replay) -> None:
 def _front(study: Study, found: Replay) -> None:
     """The front by comparing all with all, and what summary.json says of it."""
     names = study.objectives
-    known = [(one.id, [one.objective(name) for name in names]) for one in study.candidates()]
+    known = [(one.id, [one.objective(name) for name in names]) for one in study.candidates() if one.excess == 0]
     full = [(key, [float(number) for number in numbers if number is not None]) for key, numbers in known]
     points = [(key, numbers) for key, numbers in full if len(numbers) == len(names)]
     front = [points[index][0] for index in pareto_front([numbers for _, numbers in points])]
@@ -175,7 +177,8 @@ def _decisions(study: Study, config: Config, found: Replay) -> None:
         return
     chosen, seed = finalists[-1].payload, point(study.seed())
     if seed is not None and "slack" in chosen:
-        trained = [one for candidate in study.candidates() if candidate.id != SEED and (one := point(candidate)) is not None]
+        allowed = [candidate for candidate in study.candidates() if candidate.id != SEED and candidate.excess == 0]
+        trained = [one for candidate in allowed if (one := point(candidate)) is not None]
         again = choose_finalists(seed, trained, count=len(chosen["ids"]), slack=chosen["slack"])
         found.check("decisions", "the finalists", chosen["ids"], again)
     if best:
@@ -186,16 +189,16 @@ def _decisions(study: Study, config: Config, found: Replay) -> None:
 
 def _proposals(study: Study, config: Config, found: Replay) -> None:
     """Every proposal made again, from the archive and the chance that it was made from; and whom the score turned away."""
-    strategy, learned = strategies.build(config), Learned(config.search.objectives)
+    strategy, learned, cascade = strategies.build(config), Learned(config.search.objectives), Cascade(config)
     everyone = [one for one in study.candidates() if one.id != SEED]
     for number in sorted({one.generation for one in everyone}):
         generation = [one for one in everyone if one.generation == number]
         archive = learned.archive(study, before=generation[0].id)
-        screen = ScoreFilter(learned.scores(study, before=generation[0].id), config.scoring.reject)
+        screen = cascade.screens(study, before=generation[0].id, generation=number).score
         for one in generation:
             proposal = strategy.propose(archive, np.random.default_rng([study.key, one.id]))
             _compare(study, one, proposal, found)
-            _screened(one, screen, found)
+            _screened(study, config, one, screen, found)
             if one.graph_hash is not None:
                 archive = archive.knowing([learned.proposed(one)])
 
@@ -216,12 +219,12 @@ def _compare(study: Study, one: Candidate, proposal: Proposal, found: Replay) ->
             found.check("proposals", f"candidate {one.id}, its status", one.status, cause if cause in STATUSES else "rejected")
 
 
-def _screened(one: Candidate, screen: ScoreFilter, found: Replay) -> None:
+def _screened(study: Study, config: Config, one: Candidate, screen: ScoreFilter | None, found: Replay) -> None:
     score, short = one.outcomes("score"), one.outcomes("short")
-    if one.params is None or not score or not score[0].ok or not short:
+    if screen is None or one.params is None or not score or not score[0].ok or not short:
         return
     turned_away = short[0].status == "rejected" and short[0].cause == "low_score"
-    found.check("screen", f"candidate {one.id}, turned away", turned_away, screen.rejects(score[0].values.get("score"), one.params))
+    found.check("screen", f"candidate {one.id}, turned away", turned_away, turned_away_by_score(study, config, one, screen))
 
 
 def _shown(value: Any) -> str:

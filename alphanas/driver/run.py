@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alphanas.config import Config
+from alphanas.driver.cascade import Cascade
 from alphanas.driver.learned import Learned
 from alphanas.driver.standing import SEED, Standing
 from alphanas.report.progress import Figures, Progress, Snapshot
@@ -39,10 +40,12 @@ class Run:
     """Predicts latencies without timing anything, once it is known what device this is."""
     standing: Standing = field(init=False)
     learned: Learned = field(init=False)
+    cascade: Cascade = field(init=False)
 
     def __post_init__(self) -> None:
         self.standing = Standing(self.config.finish.tolerance)
         self.learned = Learned(self.config.search.objectives)
+        self.cascade = Cascade(self.config)
 
     @property
     def elapsed(self) -> float:

@@ -29,9 +29,18 @@ TAUGHT_BY = "weights/short"
 
 
 def perform(
-    run: Run, candidate: Candidate, stage: str, task: Task, *, discriminator: str = "", keeps: Mapping[str, Path] | None = None
+    run: Run,
+    candidate: Candidate,
+    stage: str,
+    task: Task,
+    *,
+    discriminator: str = "",
+    keeps: Mapping[str, Path] | None = None,
+    raised: str = "error",
 ) -> Stage:
     """The outcome of a stage: the recorded one, or that of the task, recorded together with the files that it leaves.
+
+    `raised` is the cause of a failure that a task raised.
 
     A stage that another process works on is that one's, until its lease ends; a result that comes after that is not recorded.
     """
@@ -41,13 +50,13 @@ def perform(
             yield Wait(LOOK_AGAIN_S)
             continue
         try:
-            return (yield from _performed(run, lease, task, keeps or {}))
+            return (yield from _performed(run, lease, task, keeps or {}, raised))
         except Superseded:
             continue
     return known
 
 
-def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path]) -> Stage:
+def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path], raised: str) -> Stage:
     """The outcome of a task, under a lease. It is done again after what was not its doing: a full or read-only disk, when that is
     mended, and a worker that was killed from outside."""
     for attempt in range(ATTEMPTS):
@@ -69,7 +78,7 @@ def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path]) ->
         lease=lease,
     )
     if isinstance(result, Failed):
-        return record(status="failed", cause=result.cause, message=_told(result))
+        return record(status="failed", cause=raised if result.cause == "error" else result.cause, message=_told(result))
     values = dict(result.value)
     if values.get("diverged"):
         return record(status="failed", cause="diverged", values=values)
@@ -93,17 +102,43 @@ def score(run: Run, candidate: Candidate) -> Stage:
         "kind": scoring.proxy,
         "batch": scoring.batch,
         "seed": run.recorder.study.key,
+        "compilations": str(run.recorder.scratch("compilations")),
     }
     task = Task("alphanas.scoring.tasks:score", payload, run.config.training.time_limit, f"score #{candidate.id}")
     return (yield from perform(run, candidate, "score", task))
 
 
-def short(run: Run, candidate: Candidate, parent: Candidate | None) -> Stage:
-    """A short training that starts from the parent's weights, evaluated on the validation part; the seed's may be longer."""
+def own(run: Run, candidate: Candidate, name: str) -> Stage:
+    """The number that one's own function gives of the graph; a failure if it raises, or returns no finite number."""
+    payload = {"graph": candidate.graph_json(), "function": name}
+    label = f"{name.rpartition(':')[2]} of #{candidate.id}"
+    task = Task("alphanas.scoring.tasks:objective", payload, run.config.training.time_limit, label)
+    return (yield from perform(run, candidate, "objective", task, discriminator=name, raised="objective_failed"))
+
+
+def rung(run: Run, candidate: Candidate, parent: Candidate | None, epochs: int, *, after: int) -> Stage:
+    """The short training as far as `epochs`, from the rung `after` so many or, after none, from the parent's weights."""
+    inherit, origin = _begin(run, candidate, parent, after)
+    key, named = run.recorder.study.key, str(epochs)
+    return (yield from _train(run, candidate, "rung", epochs - after, key, discriminator=named, inherit=inherit, parent=origin))
+
+
+def short(run: Run, candidate: Candidate, parent: Candidate | None, *, after: int = 0) -> Stage:
+    """A short training that starts from the parent's weights, evaluated on the validation part; the seed's may be longer.
+
+    After a rung it goes on from there, for the epochs that are left.
+    """
     training = run.config.training
     epochs = (training.seed_epochs if candidate.id == SEED else 0) or training.short_epochs
-    weights = parent.weights() if parent is not None and training.inherit else None
-    return (yield from _train(run, candidate, "short", epochs, run.recorder.study.key, inherit=weights, parent=parent))
+    inherit, origin = _begin(run, candidate, parent, after)
+    return (yield from _train(run, candidate, "short", epochs - after, run.recorder.study.key, inherit=inherit, parent=origin))
+
+
+def _begin(run: Run, candidate: Candidate, parent: Candidate | None, after: int) -> tuple[Path | None, Candidate | None]:
+    """(the weights that a short training goes on from, whose they are)"""
+    if after:
+        return candidate.artifact(f"weights/rung{after}"), candidate
+    return (parent.weights() if parent is not None and run.config.training.inherit else None), parent
 
 
 def full(run: Run, candidate: Candidate, seed: int) -> Stage:

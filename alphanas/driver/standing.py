@@ -13,7 +13,7 @@ SEED = 0
 
 @dataclass
 class Standing:
-    """Candidates by status, and the smallest one whose short training comes within `tolerance` of the seed's."""
+    """Candidates by status, and the smallest in short training within `tolerance` of the seed; within limits, if any is."""
 
     tolerance: float
     counts: Counter[str] = field(default_factory=Counter)
@@ -21,7 +21,7 @@ class Standing:
     best: Candidate | None = None
     _mark: int = 0
     _statuses: dict[int, str] = field(default_factory=dict)
-    _trained: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _trained: dict[int, tuple[bool, int, float]] = field(default_factory=dict)
 
     def follow(self, study: Study) -> Standing:
         """Takes in what the study learned."""
@@ -32,7 +32,7 @@ class Standing:
                 self._statuses[one.id] = one.status
                 self.counts[one.status] += 1
             if one.params is not None and one.error is not None:
-                self._trained[one.id] = (one.params, one.error)
+                self._trained[one.id] = (one.excess > 0, one.params, one.error)
             if one.id == SEED:
                 self.seed = one
         ids = {one.id for one in changed} & self._trained.keys()
@@ -41,6 +41,6 @@ class Standing:
         elif self.best is not None:
             ids.add(self.best.id)
         if ids and SEED in self._trained:
-            bar = self._trained[SEED][1] + self.tolerance + 1e-9
-            self.best = study.candidate(min((*self._trained[one], one) for one in ids if self._trained[one][1] <= bar)[-1])
+            bar = self._trained[SEED][-1] + self.tolerance + 1e-9
+            self.best = study.candidate(min((*self._trained[one], one) for one in ids if self._trained[one][-1] <= bar)[-1])
         return self

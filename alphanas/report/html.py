@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alphanas.report import failures, history, lineage, models, plot, tree
+from alphanas.report import cascade, failures, history, lineage, models, plot, tree
 from alphanas.report.markup import (
     Markup,
     accuracy_text,
@@ -50,6 +50,7 @@ def report_html(study: Study, *, script: str = "") -> str:
         section("Seed and best", models.side_by_side(study)),
         section("How the best came about", lineage.story(study)),
         section("How the search went", history.story(study) + tree.family(study)),
+        section("How the stages ranked", cascade.story(study)),
         section("Finalists", finalists(study)),
         section("Baselines at equal budget", baselines(study)),
         section("Outcomes and failures", failures.overview(study, summary["counts"])),

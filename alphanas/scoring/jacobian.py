@@ -1,4 +1,4 @@
-"""Jacobian covariance: how differently a fresh network's slopes point for different pictures (Mellor et al., 2020, first version)."""
+"""Jacobian covariance: how differently a fresh network's slopes point for different pictures (Mellor et al., 2020)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,14 @@ def naswot(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
     infinity if two pictures have the same code, or nothing is an activation. Compare values of equal batches only.
     """
     values = every_training_value(graph, variables, key, pictures)
-    count = len(pictures)
-    kernel = np.zeros((count, count))
-    for part in [_agreements(values[name]) for name in taps(graph)]:
-        kernel += np.asarray(part)
+    return log_determinant([values[name] for name in taps(graph)])
+
+
+def log_determinant(tapped: Sequence[jax.Array]) -> float:
+    """The score of the values that go into a network's activations; minus infinity if there are none."""
+    if not tapped:
+        return float("-inf")
+    kernel = sum(np.asarray(part, np.float64) for part in [_agreements(values) for values in tapped])
     sign, logarithm = np.linalg.slogdet(kernel)
     return float(logarithm) if sign > 0 else float("-inf")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -29,7 +29,7 @@ class Proxy:
 
     value: Value
     passes: int = 1
-    """Passes through the network that it takes, a backward one counted as two: what it costs beside the others; 0: reads no weights."""
+    """Passes through the network that it takes, a backward one counted as two: its cost beside the others; 0: reads no weights."""
     initialisations: int = 1
     """Initial weights that it is the mean over, at least."""
 
@@ -70,13 +70,3 @@ def score(graph: Graph, pictures: np.ndarray, labels: np.ndarray, *, kind: str, 
     keys = [jax.random.fold_in(jax.random.key(seed), repeat) for repeat in range(count)]
     values = [proxy.value(graph, graph.init(key) if proxy.passes else {}, pictures, labels, key) for key in keys]
     return float(np.mean(values)) if all(math.isfinite(value) for value in values) else None
-
-
-def combined(rows: Sequence[Sequence[float]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """One number for each row of scores, higher is better: the mean over the scores of the share of rows that it beats.
-
-    Ties count half. Scores have no common scale, so that their ranks are what can be added.
-    """
-    table = np.asarray(rows, np.float64)
-    beaten = (table[:, None, :] > table[None, :, :]).sum(1) + 0.5 * ((table[:, None, :] == table[None, :, :]).sum(1) - 1)
-    return np.asarray((beaten / max(1, len(table) - 1)).mean(1))

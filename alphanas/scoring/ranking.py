@@ -18,8 +18,8 @@ NORMAL = 1.96
 class Correlation:
     """Kendall's tau-b and Spearman's rho of `n` pairs; None where fewer than two pairs, or all alike, leave them undefined.
 
-    `low` and `high` bound tau with 95% confidence (Fieller, Hartley and Pearson, 1957: atanh tau has a variance of 0.437 / (n − 4));
-    None below `FEWEST` pairs.
+    `low` and `high` bound tau with 95% confidence, None below `FEWEST` pairs: atanh tau has a variance of 0.437 / (n − 4) (Fieller,
+    Hartley and Pearson, 1957).
     """
 
     tau: float | None
@@ -66,3 +66,14 @@ def _rho(one: np.ndarray, other: np.ndarray) -> float | None:
     if len(one) < 2 or len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
         return None
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def combined(rows: Sequence[Sequence[float]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """One number for each row of scores, higher is better: the mean over the scores of the share of rows that it beats.
+
+    Ties count half. Scores have no common scale, so that their ranks are what can be added.
+    """
+    from scipy.stats import rankdata
+
+    table = np.asarray(rows, np.float64)
+    return np.asarray((rankdata(table, axis=0) - 1).mean(1) / max(1, len(table) - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ def synflow(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np
     beyond the range of 32. Minus infinity if nothing flows.
     """
     with jax.enable_x64(True):
-        positive = {
+        positive: Any = {
             collection: {
                 node: {name: np.abs(np.asarray(array, np.float64)) for name, array in arrays.items()}
                 for node, arrays in nodes.items()

@@ -14,7 +14,7 @@ import numpy as np
 from alphanas import data
 from alphanas.config import Data
 from alphanas.models import weights
-from alphanas.scoring import inheritance, kernels, proxies, training
+from alphanas.scoring import inheritance, kernels, own, proxies, training
 from alphanas.scoring.compiled import share_compilations
 from alphanas.scoring.distillation import Teacher
 from alphanas.scoring.recipe import Recipe
@@ -37,9 +37,9 @@ def train(payload: Payload) -> dict[str, Any]:
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
     `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
-    seed did), `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on), `seconds` (in all),
-    `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or null), `kernels` (formulations of
-    convolutions that were measured or given, by shape).
+    seed did), `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on),
+    `validation_pictures`, `seconds` (in all), `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or
+    null), `kernels` (formulations of convolutions that were measured or given, by shape).
     """
     began = time.monotonic()
     if payload.get("compilations"):
@@ -86,6 +86,7 @@ def train(payload: Payload) -> dict[str, Any]:
         "epochs": epochs,
         "inherited": taken,
         "pictures": len(pictures.y_train),
+        "validation_pictures": len(pictures.y_valid),
         "seconds": time.monotonic() - began,
         "seconds_per_epoch": min(seconds, default=None),
         "weights": path,
@@ -108,18 +109,37 @@ def evaluate(payload: Payload) -> dict[str, Any]:
 
 
 def score(payload: Payload) -> dict[str, Any]:
-    """A zero-cost score of a graph.
+    """Zero-cost scores of a graph.
 
-    Payload: `graph` (JSON), `data`, `seed`, `kind` (a name in `proxies.PROXIES`); and optionally `batch` (pictures) and `repeats`
-    (initialisations that the mean is over).
+    Payload: `graph` (JSON), `data`, `seed`, `kind` (a name in `proxies.PROXIES`, or several joined by +); and optionally `batch`
+    (pictures), `repeats` (initialisations that the means are over) and `compilations` (a folder of compiled functions to share).
 
-    Result: `score`, higher is better, or null where it is undefined; `seconds`.
+    Result: `scores` by name, higher is better, null where undefined; `score`, that of the first name; `seconds`.
     """
     began = time.monotonic()
+    if payload.get("compilations"):
+        share_compilations(payload["compilations"])
     graph, pictures = Graph.from_json(payload["graph"]), _data_set(payload["data"])
     shown = minibatch(pictures, payload.get("batch", 64), payload["seed"])
-    value = proxies.score(graph, *shown, kind=payload["kind"], seed=payload["seed"], repeats=payload.get("repeats", 1))
-    return {"score": value, "seconds": time.monotonic() - began}
+    repeats = payload.get("repeats", 1)
+    values = {
+        name: proxies.score(graph, *shown, kind=name, seed=payload["seed"], repeats=repeats)
+        for name in proxies.parts(payload["kind"])
+    }
+    return {"score": next(iter(values.values())), "scores": values, "seconds": time.monotonic() - began}
+
+
+def objective(payload: Payload) -> dict[str, Any]:
+    """One's own number of a graph: `graph` (JSON) and `function`, "file.py:NAME" or "package.module:NAME".
+
+    Result: `value`, `seconds`. What the function raises is the task's failure, as is a value that is no finite number.
+    """
+    began = time.monotonic()
+    found = own.load(payload["function"])(Graph.from_json(payload["graph"]))
+    value = float(found)
+    if not np.isfinite(value):
+        raise ValueError(f"objective {payload['function']!r} returned {found!r:.200}; wanted a finite number")
+    return {"value": value, "seconds": time.monotonic() - began}
 
 
 def minibatch(pictures: data.DataSet, size: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

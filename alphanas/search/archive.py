@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from alphanas.search.proposal import label
+from alphanas.study.pareto import hypervolume
 from synth import Graph, macs
 from synth.canonical import canonical
 from synth.equivalence import equivalent, signature
+from synth.target import Change
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+ERROR = "error"
+"""The objective that is measured on few pictures, and so with chance in it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a candidate from its parent: the kind of move, the nodes that it replaced, and the labels of what it changed."""
+
+    kind: str = "seed"
+    region: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_json(proposal: Mapping[str, Any]) -> Origin:
+        """As a proposal's record says; what it does not say is left out."""
+        told = [change for change in proposal.get("changes") or () if isinstance(change, Mapping)]
+        changes = [Change(*(str(change.get(key, "")) for key in ("property", "before", "after"))) for change in told]
+        return Origin(
+            str(proposal.get("kind", "seed")),
+            tuple(str(name) for name in proposal.get("region") or ()),
+            tuple(dict.fromkeys(map(label, changes))),
+        )
 
 
 @dataclass(frozen=True)
@@ -24,8 +52,9 @@ class Member:
     graph: Graph
     objectives: tuple[float, ...]
     parent: int | None = None
-    kind: str = "seed"
-    """What made it from its parent, as its proposal names it."""
+    origin: Origin = Origin()
+    excess: float = 0.0
+    """By how much it breaks the search's constraints; 0 if it breaks none."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,8 @@ class Archive:
     members: tuple[Member, ...]
     proposed: tuple[Proposed, ...] = ()
     """Every graph that was proposed, judged or not: a proposal that equals one of these is a duplicate."""
+    noise: float = 0.0
+    """The standard error of the members' error: what differs by less may not differ at all."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -79,8 +110,14 @@ class Archive:
 
     @functools.cached_property
     def ranks(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The front that each member is on, 0 for the best."""
-        return ranks(self.points)
+        """The front that each member is on, 0 for the best; those that break constraints come after, by how much (Deb, 2000)."""
+        found = np.zeros(len(self.members), np.int64)
+        excess = np.array([member.excess for member in self.members])
+        kept = np.flatnonzero(excess == 0)
+        found[kept] = ranks(self.points[kept])
+        beyond = np.flatnonzero(excess > 0)
+        found[beyond] = 1 + found[kept].max(initial=-1) + np.searchsorted(np.unique(excess[beyond]), excess[beyond])
+        return found
 
     @functools.cached_property
     def crowding(self) -> Vector:
@@ -93,12 +130,41 @@ class Archive:
 
     @property
     def front(self) -> tuple[Member, ...]:
-        """The members that no other dominates."""
+        """The members that no other dominates; the one that breaks constraints least where all do."""
         return tuple(member for member, rank in zip(self.members, self.ranks, strict=True) if rank == 0)
+
+    @property
+    def hypervolume(self) -> float:
+        """The share of the box between nothing and the seed that the front dominates, errors up to twice the seed's.
+
+        Each objective counts in units of the seed's own; only members that break no constraint count.
+        """
+        seed = np.asarray(self.seed.objectives)
+        scale = np.where(seed == 0, 1.0, np.abs(seed))
+        if ERROR in self.objectives:
+            at = self.objectives.index(ERROR)
+            scale[at] = max(self.seed.objectives[at], self.noise) or 1.0
+        corner = np.array([2.0 if name == ERROR else 1.0 for name in self.objectives])
+        front = [member.objectives for member in self.front if member.excess == 0]
+        points = np.maximum(1.0 + (np.array(front).reshape(-1, len(seed)) - seed) / scale, 0.0)
+        return hypervolume(points.tolist(), corner.tolist()) / float(corner.prod())
 
     def values(self, objective: str) -> Vector:
         """One objective of all members; ValueError if the archive does not have it."""
         return self.points[:, self.objectives.index(objective)]
+
+    def nearly(self, reach: float, alike: float) -> Archive:
+        """The members whose error exceeds the seed's by at most `reach`, and of these all up to `alike` as erring the same.
+
+        Members that break constraints are left out while others do not; the archive itself if error is no objective.
+        """
+        if ERROR not in self.objectives:
+            return self
+        at = self.objectives.index(ERROR)
+        bar = self.seed.objectives[at]
+        near = [one for one in self.members if one.objectives[at] <= bar + reach]
+        kept = [one for one in near if one.excess == 0] or near
+        return replace(self, members=tuple(_erring(one, at, max(one.objectives[at], bar + alike)) for one in kept), proposed=())
 
     def knowing(self, proposed: Iterable[Proposed]) -> Archive:
         """The same archive, which also knows these candidates."""
@@ -132,6 +198,10 @@ class Archive:
         for each in self._everything:
             found.setdefault(each.signature, []).append(each)
         return found
+
+
+def _erring(member: Member, at: int, error: float) -> Member:
+    return replace(member, objectives=(*member.objectives[:at], error, *member.objectives[at + 1 :]))
 
 
 def ranks(points: Matrix) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from alphanas.search.archive import Archive, Member
 from alphanas.search.kept import lost
-from alphanas.search.moves import MOVES, Options
+from alphanas.search.moves import MOVES
 from alphanas.search.proposal import Failure, New, Proposal
+from alphanas.search.regions import Options
 from synth import Graph
 from synth.canonical import canonical, collapsible
 

@@ -1,60 +1,69 @@
-"""Evolution in property space: parents from the Pareto front of what is nearly as accurate as the seed, moves by what has paid."""
+"""Evolution in property space: parents from the front of what errs as the seed as far as can be told; moves by what paid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from alphanas.search.archive import Archive, Member, tournament
 from alphanas.search.change import SHARES, changed
-from alphanas.search.moves import Options
+from alphanas.search.paid import PRIOR_GAIN, Paid
 from alphanas.search.proposal import Proposal
+from alphanas.search.regions import Options
 
-ERROR = "error"
+LEAPS: Mapping[str, float] = {**SHARES, "leap": 0.5, "duplicate": 0.03, "insert": 0.03}
+"""How often each move is made where nothing is known about what pays: one in four goes several steps at once."""
+
+DRAWS = 3
+"""Mutated targets of a region, from which one is chosen by what such changes were worth."""
+
+UNKNOWN_NOISE = 0.005
+"""The standard error of an archive that does not say its own."""
 
 
 @dataclass(frozen=True)
 class Evolution:
     """Changes parents that won a tournament (front first, then crowding).
 
-    With probability `focus` only members compete whose error is at most the seed's plus `slack`, with fronts and crowding among
-    themselves: small models that err much are on the front of everything, and lead nowhere. Each move is made in proportion to its
-    share and to how often it has paid, by Laplace's rule: its child was smaller, and erred little more than its parent or the seed.
+    With probability `focus` only members compete that err at most `reach` standard errors more than the seed, and errors up to
+    `alike` standard errors above the seed's count as equal to it: a few hundred validation pictures do not tell them apart, and
+    whoever breeds from the luckiest stays with large models. Among such members it is the smaller ones that are on the front.
+    Moves, regions and changes of properties are drawn by what they were worth so far (`alphanas.search.paid`).
     """
 
     options: Options
-    focus: float = 0.85
-    slack: float = 0.015
+    focus: float = 0.9
+    reach: float = 2.5
+    alike: float = 1.5
+    size: int = 3
 
     def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
-        parent = tournament(self._near(archive) if rng.random() < self.focus else archive, rng)
-        return changed(archive, rng, self.options, parent, self._shares(archive))
+        noise = archive.noise or UNKNOWN_NOISE
+        paid = Paid.of(archive, self.reach * noise)
+        pool = self._near(archive, noise) if rng.random() < self.focus else archive
+        parent = tournament(pool, rng, size=self.size)
+        learned = replace(
+            self.options,
+            draws=DRAWS,
+            worth_of_nodes=_relative(paid.by(lambda member: member.origin.region)),
+            worth_of_changes=_relative(paid.by(lambda member: member.origin.changes)),
+        )
+        return changed(archive, rng, learned, self._member(archive, parent), self._shares(paid))
 
-    def _near(self, archive: Archive) -> Archive:
-        """The members that err at most a little more than the seed, as an archive of their own."""
-        if ERROR not in archive.objectives:
-            return archive
-        bar = archive.values(ERROR)[0] + self.slack
-        members = zip(archive.members, archive.values(ERROR), strict=True)
-        return Archive(archive.objectives, tuple(member for member, error in members if error <= bar))
+    def _near(self, archive: Archive, noise: float) -> Archive:
+        """The members that err at most a little more than the seed, all that cannot be told from it as erring the same."""
+        return archive.nearly(self.reach * noise, self.alike * noise)
 
-    def _shares(self, archive: Archive) -> Mapping[str, float]:
-        """How often each move is made, by what became of the children that it made."""
-        by_id = {member.id: member for member in archive.members}
-        paid = {kind: [1.0, 2.0] for kind in SHARES}
-        for member in archive.members:
-            parent = by_id.get(member.parent) if member.parent is not None else None
-            if parent is None or member.kind not in paid:
-                continue
-            paid[member.kind][0] += self._paid(archive, member, parent)
-            paid[member.kind][1] += 1
-        return {kind: SHARES[kind] * successes / tries for kind, (successes, tries) in paid.items()}
+    def _shares(self, paid: Paid) -> Mapping[str, float]:
+        """How often each move is made, by what its children were worth."""
+        worth = paid.by(lambda member: (member.origin.kind,))
+        return {kind: share * worth.get(kind, PRIOR_GAIN) for kind, share in LEAPS.items()}
 
-    def _paid(self, archive: Archive, child: Member, parent: Member) -> bool:
-        if ERROR not in archive.objectives:
-            return any(mine < theirs for mine, theirs in zip(child.objectives, parent.objectives, strict=True))
-        at = archive.objectives.index(ERROR)
-        smaller = any(mine < theirs for mine, theirs in zip(child.objectives, parent.objectives, strict=True))
-        return smaller and child.objectives[at] <= max(parent.objectives[at], archive.seed.objectives[at]) + self.slack
+    def _member(self, archive: Archive, found: Member) -> Member:
+        return next(member for member in archive.members if member.id == found.id)
+
+
+def _relative(worth: Mapping[str, float]) -> Mapping[str, float]:
+    return {name: value / PRIOR_GAIN for name, value in worth.items()}

@@ -2,7 +2,8 @@
 
 `region` is search in property space: a piece's properties are read, mutated into a target, and a new piece is synthesized that
 meets it, with branches or without. `width` changes the shape property of whole groups of tied values, `resize` of all by their
-worth. `drop` asks a piece to do nothing. `rewire` attaches an operand of a merge elsewhere, or makes a merge.
+worth. `drop` asks a piece to do nothing. `rewire` attaches an operand of a merge elsewhere, or makes a merge. `duplicate` and
+`insert` are of blocks; `leap` is several of these at once. The others ask no property (`alphanas.search.edits`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from alphanas.search import resizing
-from alphanas.search.proposal import Answer, Failure, New
+from alphanas.search import edits, resizing
+from alphanas.search.proposal import Answer, Failure, New, label
+from alphanas.search.regions import Attempt, Options, names_of, params_of, regions_of, spliced, widest
 from alphanas.search.widths import WidthGroup, scaled, width_groups
-from properties import Property
-from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice, synthesize
+from synth import Graph, Region, synthesize
 from synth.analysis import macs
 from synth.budget import Budget, Interval
 from synth.problem import Problem, widths_up_to
@@ -33,38 +34,10 @@ SEVERAL = 2
 EXPANSION = 4
 """How much wider than the region a branch may be, as inverted residuals and feed-forward layers are."""
 
+LEAP = ("region", "region", "width", "drop", "resize")
+"""The moves that a leap draws from."""
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How large the pieces are that are replaced, how far their properties move, and how replacements are synthesized."""
-
-    region_min: int = 1
-    region_max: int = 8
-    mutation: float = 0.5
-    """Probability that depth moves by another step, and that mixing is relaxed."""
-    method: str = "exact"
-    branches: float = 0.2
-    """How often a replacement has branches, and may be of a region of several inputs or outputs."""
-    max_length: int = 6
-    params_ratio: tuple[float, float] = (0.05, 1.0)
-    macs_ratio: float = 1.5
-    """Multiply-adds of a replacement, at most this times the region's."""
-    time_limit: float = 2.0
-    properties: tuple[Property, ...] = ()
-    """What changes must keep, beyond shape, depth and mixing."""
-    property_mutation: float = 0.0
-    """Probability that a replacement may keep such a property less than fully."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one move did: the nodes it replaced, the properties it changed, and the graph or the reason that there is none."""
-
-    region: tuple[str, ...]
-    changes: tuple[Change, ...]
-    answer: Answer
-    method: str = ""
-
+__all__ = ["MOVES", "Attempt", "Move", "Options", "mutated_problem", "region_problem"]
 
 Move = Callable[[Graph, np.random.Generator, Options], Attempt]
 
@@ -80,7 +53,7 @@ def replace_region(graph: Graph, rng: np.random.Generator, options: Options) -> 
     if branching:
         problem = replace(problem, widths=widths_up_to(EXPANSION * max(problem.widths, default=1)))
     answer = _synthesized(graph, region, problem, rng, replace(options, method=method))
-    return Attempt(_names(region), changes, answer, method)
+    return Attempt(names_of(region), changes, answer, method)
 
 
 def region_problem(
@@ -90,8 +63,8 @@ def region_problem(
 
     It has at most `ends` inputs and outputs.
     """
-    found = [region for region in _regions(graph, options.region_max, ends) if len(region.names) >= options.region_min]
-    weights = np.array([math.sqrt(_params(region)) for region in found])
+    found = [region for region in regions_of(graph, options.region_max, ends) if len(region.names) >= options.region_min]
+    weights = np.array([math.sqrt(params_of(region)) * _worth(region, options) for region in found])
     if not weights.any():
         return None
     region = found[int(rng.choice(len(found), p=weights / weights.sum()))]
@@ -101,19 +74,32 @@ def region_problem(
 def mutated_problem(region: Region, rng: np.random.Generator, options: Options) -> tuple[Problem, tuple[Change, ...]]:
     """The problem of replacing a region by what nearly has its properties, under a smaller budget; and how it differs."""
     piece = region.subgraph()
-    mutation = Target.of(piece, properties=options.properties).mutate(
-        rng,
-        params=piece.params,
-        params_ratio=options.params_ratio,
-        depth_p=options.mutation,
-        mixing_p=options.mutation,
-        further_p=options.property_mutation,
-    )
+    now = Target.of(piece, properties=options.properties)
+    drawn = [
+        now.mutate(
+            rng,
+            params=piece.params,
+            params_ratio=options.params_ratio,
+            depth_p=options.mutation,
+            mixing_p=options.mutation,
+            further_p=options.property_mutation,
+        )
+        for _ in range(options.draws)
+    ]
+    worth = np.array([math.prod(options.worth_of_changes.get(label(change), 1.0) for change in one.changes) for one in drawn])
+    mutation = drawn[int(rng.choice(len(drawn), p=worth / worth.sum()))] if len(drawn) > 1 else drawn[0]
     limit = Interval(0, max(1, math.ceil(options.macs_ratio * macs(piece))))
     target = mutation.target.within(Budget(mutation.target.budget.params, limit))
-    widths = widths_up_to(_widest(piece))
+    widths = widths_up_to(widest(piece))
     problem = Problem.of(piece, target, max_length=options.max_length, widths=widths, properties=options.properties)
     return problem, mutation.changes
+
+
+def _worth(region: Region, options: Options) -> float:
+    """The mean over its nodes of what replacing them has been worth."""
+    if not options.worth_of_nodes:
+        return 1.0
+    return sum(options.worth_of_nodes.get(name, 1.0) for name in region.names) / len(region.names)
 
 
 def change_widths(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
@@ -140,7 +126,7 @@ def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
     if not removals:
         return Attempt((), (), Failure("nothing_to_change", "no piece with parameters has the same type at both ends"))
     region, child = removals[int(rng.integers(len(removals)))]
-    return Attempt(_names(region), (Change("parameters", str(graph.params), str(child.params)),), New(child))
+    return Attempt(names_of(region), (Change("parameters", str(graph.params), str(child.params)),), New(child))
 
 
 def resize_all(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
@@ -157,12 +143,36 @@ def rewire(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     return Attempt((at,), (Change(f"operand of {found.node}", found.before or "none", found.after),), New(found.graph))
 
 
+def leap(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Two or three moves, one on what the other made: further than any of them, where small steps are within chance."""
+    here, nodes = graph, list[str]()
+    changes: list[Change] = []
+    answer: Answer = Failure("nothing_to_change", "no move could be made")
+    for _ in range(int(rng.integers(2, 4))):
+        made = MOVES[LEAP[int(rng.integers(len(LEAP)))]](here, rng, options)
+        if not isinstance(made.answer, New):
+            answer = answer if isinstance(answer, New) else made.answer
+            continue
+        here, answer = made.answer.graph, made.answer
+        changes += made.changes
+        nodes += [name for name in made.region if name in graph.by_name]
+    return Attempt(tuple(dict.fromkeys(nodes)), tuple(changes), answer, options.method)
+
+
 MOVES: Mapping[str, Move] = {
     "region": replace_region,
     "width": change_widths,
     "drop": drop_piece,
     "resize": resize_all,
     "rewire": rewire,
+    "duplicate": edits.duplicate_block,
+    "insert": edits.insert_block,
+    "leap": leap,
+    "randomise": edits.randomise,
+    "insert_op": edits.insert_op,
+    "delete_op": edits.delete_op,
+    "alter_op": edits.alter_op,
+    "swap_ops": edits.swap_ops,
 }
 
 
@@ -170,34 +180,17 @@ def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.
     result = synthesize(problem, method=options.method, rng=rng, time_limit=options.time_limit)
     match result:
         case Found():
-            return _spliced(graph, region, result.graph)
+            return spliced(graph, region, result.graph)
         case Infeasible():
             return Failure("infeasible", str(result))
         case GaveUp():
             return Failure("gave_up", str(result))
 
 
-def _spliced(graph: Graph, region: Region, piece: Graph) -> Answer:
-    """The graph with the new piece, if its outputs are still of the same type."""
-    try:
-        child = splice(graph, region, piece)
-    except (ShapeMismatch, GraphError) as error:
-        return Failure("unfit", str(error))
-    before, after = ([each.values[name] for name in each.outputs] for each in (graph, child))
-    if before != after:
-        return Failure("unfit", f"the output would be {', '.join(map(str, after))}")
-    return New(child)
-
-
-@functools.lru_cache(maxsize=256)
-def _regions(graph: Graph, largest: int, ends: int = 1) -> tuple[Region, ...]:
-    return tuple(regions(graph, largest=largest, inputs=ends, outputs=ends))
-
-
 @functools.lru_cache(maxsize=64)
 def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
     """(region, what is left without it) of every region and every operand that can be taken out and takes parameters along."""
-    pieces = [(region, region.inputs[0]) for region in _regions(graph, largest) if _params(region)]
+    pieces = [(region, region.inputs[0]) for region in regions_of(graph, largest) if params_of(region)]
     for node in graph.nodes:
         reads = tuple(dict.fromkeys(node.inputs))
         if len(reads) > 1 and not node.op.weights(*graph.input_values(node)):
@@ -207,22 +200,10 @@ def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
         (made,) = region.outputs
         if graph.values[kept] != graph.values[made]:
             continue
-        answer = _spliced(graph, region, Graph(region.subgraph().inputs, (), (kept,)))
+        answer = spliced(graph, region, Graph(region.subgraph().inputs, (), (kept,)))
         if isinstance(answer, New) and answer.graph.params < graph.params:
             found.append((region, answer.graph))
     return tuple(found)
-
-
-def _params(region: Region) -> int:
-    return sum(math.prod(weight.shape) for node in region.nodes for weight in region.graph.owned(node)["params"].values())
-
-
-def _widest(piece: Graph) -> int:
-    return max((size for value in piece.values.values() if (size := value.shape[-1]) is not None), default=1)
-
-
-def _names(region: Region) -> tuple[str, ...]:
-    return tuple(node.name for node in region.nodes)
 
 
 def _width_change(before: Graph, after: Graph, group: WidthGroup) -> Change:

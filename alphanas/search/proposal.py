@@ -30,6 +30,19 @@ class Failure:
 Answer = New | Failure
 
 
+def label(change: Change) -> str:
+    """A change in a word that many share: the property, and where its bound is a number whether that went up or down."""
+    before, after = _number(change.before), _number(change.after)
+    if change.property != "depth" or before is None or after is None:
+        return change.property.split(" ")[0]
+    return f"{change.property} {'up' if after > before else 'down'}"
+
+
+def _number(text: str) -> int | None:
+    last = text.rpartition(" ")[2]
+    return int(last) if last.isdigit() else None
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A change of one candidate: the parent's id, the nodes replaced, the properties changed, and what came of it."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from alphanas.search.archive import Archive
 from alphanas.search.change import changed
-from alphanas.search.moves import Options
 from alphanas.search.proposal import Proposal
+from alphanas.search.regions import Options
 
 
 @dataclass(frozen=True)

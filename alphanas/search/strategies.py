@@ -9,17 +9,23 @@ import numpy as np
 
 from alphanas.config import Config
 from alphanas.errors import Fault, UserError, nearest
+from alphanas.search.ageing import AgeingEvolution
 from alphanas.search.archive import Archive
+from alphanas.search.depth_scaling import DepthScaling
 from alphanas.search.evolution import Evolution
-from alphanas.search.moves import Options
+from alphanas.search.programs import AUTOML_ZERO, PRIMER, ProgramMutation, RandomPrograms
 from alphanas.search.proposal import Proposal
 from alphanas.search.random_synthesis import RandomSynthesis
+from alphanas.search.regions import Options
 from alphanas.search.width_scaling import WidthScaling
 from properties import Property, find
 
 
 class Strategy(Protocol):
-    """Chooses what to judge next. Has no state: all that it learns from is in the archive."""
+    """Chooses what to judge next. Its whole state is the archive, which the study's log gives anew at any time.
+
+    So a proposal can be made again from the log, and no interruption loses what a strategy learned.
+    """
 
     def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
         """One proposal; equal archives and generators give equal ones. A new graph in it is none that the archive knows."""
@@ -64,8 +70,13 @@ def kept_properties(config: Config) -> tuple[Property, ...]:
 
 STRATEGIES: Mapping[str, Callable[[Config], Strategy]] = {
     "evolution": lambda config: Evolution(options_of(config)),
+    "ageing": lambda config: AgeingEvolution(options_of(config)),
     "random": lambda config: RandomSynthesis(options_of(config)),
+    "random_programs": lambda config: RandomPrograms(options_of(config)),
+    "primer": lambda config: ProgramMutation(options_of(config), PRIMER),
+    "automl_zero": lambda config: ProgramMutation(options_of(config), AUTOML_ZERO),
     "width_scaling": lambda config: WidthScaling(),
+    "depth_scaling": lambda config: DepthScaling(),
 }
 
 

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from alphanas.errors import FAILED, UserError
+from alphanas.limits import MEASURED
 from alphanas.study.files import write_atomic
 from alphanas.study.records import Artifact, Outcome
 
@@ -87,13 +88,25 @@ class Candidate:
     def objective(self, name: str) -> float | None:
         """The number to minimise that goes by this name in `search.objectives`; None when it is not known.
 
-        "latency" is the predicted one where there is one, else the measured one: predictions compare with predictions.
+        "latency" is the predicted one where there is one, else the measured one: predictions compare with predictions. An import
+        path is one's own function.
         """
+        if name not in MEASURED:
+            return self._own(name)
         if name == "error":
             return self.error
         if name == "latency":
             return self.latency_ms if self.predicted_ms is None else self.predicted_ms
         return _number(self.values("cost").get(name))
+
+    def _own(self, name: str) -> float | None:
+        found = (one.values.get("value") for one in self.outcomes("objective") if one.ok and one.discriminator == name)
+        return _number(next(found, None))
+
+    @property
+    def excess(self) -> float:
+        """By how much it breaks the study's constraints, each as a share of its bound; 0 if it breaks none that is known."""
+        return self.study.excess(self)
 
     def graph_json(self) -> str | None:
         """The graph as JSON; None when synthesis found none."""

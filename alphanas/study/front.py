@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Front:
-    """The ids on the front of some objectives, as of the last `follow`."""
+    """The ids on the front of some objectives, as of the last `follow`; none that breaks a constraint."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.ids: tuple[int, ...] = ()
@@ -27,7 +27,7 @@ class Front:
         for one in changed:
             numbers = [one.objective(name) for name in self._names]
             known = [float(number) for number in numbers if number is not None]
-            if len(known) == len(numbers):
+            if len(known) == len(numbers) and one.excess == 0:
                 self._points[one.id] = known
             else:
                 self._points.pop(one.id, None)

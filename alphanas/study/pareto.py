@@ -7,6 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
+EXACT = 4
+"""Objectives up to which a hypervolume is exact."""
+
+SAMPLES = 2**15
+
 
 def pareto_front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """Indices of the points that no other point dominates, ascending; of equal points the first stands for all.
@@ -57,11 +62,22 @@ def _nearest_on_segment(x: float, y: float, x0: float, y0: float, x1: float, y1:
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """Volume between the points and a reference that they are to beat in every objective; what does not beat it adds nothing.
 
-    By slicing along the last objective: exact, meant for fronts of up to some hundred points and up to four objectives.
+    By slicing along the last objective: exact, meant for fronts of up to some hundred points and up to four objectives. Of more
+    objectives it is the share of 2¹⁵ fixed points of their box that are dominated, within about a hundredth of the box.
     """
     corner = np.asarray(reference, dtype=np.float64)
     values = np.asarray(points, dtype=np.float64).reshape(-1, len(corner))
-    return _volume(values[(values < corner).all(axis=1)], corner)
+    better = values[(values < corner).all(axis=1)]
+    return _volume(better, corner) if len(corner) <= EXACT or len(better) == 0 else _sampled(better, corner)
+
+
+def _sampled(values: np.ndarray, corner: np.ndarray) -> float:
+    low = values.min(axis=0)
+    drawn = low + (corner - low) * np.random.default_rng(0).random((SAMPLES, len(corner)))
+    dominated = np.zeros(SAMPLES, np.bool_)
+    for value in values:
+        dominated |= (value <= drawn).all(axis=1)
+    return float((corner - low).prod() * dominated.mean())
 
 
 def _volume(values: np.ndarray, corner: np.ndarray) -> float:

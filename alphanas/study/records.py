@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = ("synthesis", "cost", "predict", "score", "short", "full", "test", "measure")
+STAGES = ("synthesis", "cost", "objective", "predict", "score", "rung", "short", "full", "test", "measure")
 STATUSES = ("ok", "rejected", "failed", "duplicate", "infeasible", "gave_up")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row
 
 from alphanas.errors import FAILED, UserError, nearest
+from alphanas.limits import Limit, Limits, broken, excess
+from alphanas.options import Refused
 from alphanas.study import engine as engines
 from alphanas.study import schema, store
 from alphanas.study.candidate import Candidate
@@ -72,6 +75,24 @@ class Study:
         """The numbers that the search makes small."""
         return tuple(self._option("search", "objectives", ("error", "params", "macs")))
 
+    @functools.cached_property
+    def limits(self) -> tuple[Limit, ...]:
+        """The constraints of the config that the study was started with."""
+        try:
+            return Limits().read(self.config.get("constraints", {}))
+        except Refused as refused:
+            raise corrupted(self.folder, f"constraints in study.sqlite: wanted {refused}") from None
+
+    def breaks(self, candidate: Candidate) -> tuple[Limit, ...]:
+        """The constraints that a candidate breaks, as far as its numbers and the seed's were known at the last question."""
+        seed = self._candidates.get(SEED)
+        return broken(self.limits, candidate.objective, seed.objective) if self.limits and seed else ()
+
+    def excess(self, candidate: Candidate) -> float:
+        """By how much it breaks them, each as a share of its bound; 0 if it breaks none."""
+        seed = self._candidates.get(SEED)
+        return excess(self.limits, candidate.objective, seed.objective) if self.limits and seed else 0.0
+
     def candidates(self) -> tuple[Candidate, ...]:
         """All candidates by id; the seed model is number 0."""
         self._refresh()
@@ -106,6 +127,8 @@ class Study:
     def pareto(self, objectives: Sequence[str] | None = None) -> tuple[Candidate, ...]:
         """Candidates that no other beats, by the config's objectives; those for which all of them are known.
 
+        Those that break a constraint are left out.
+
         The error is that of the short training, which starts from the parent's weights.
         """
         names = tuple(objectives or self.objectives)
@@ -126,7 +149,7 @@ class Study:
         tolerance = float(self._option("finish", "tolerance", 0.0))
         for stage in ("full", "short"):
             bar = seed.accuracies(stage)
-            able = [one for one in self.candidates() if one.params is not None and one.accuracies(stage) and bar]
+            able = [one for one in self.candidates() if one.params is not None and one.accuracies(stage) and bar and not one.excess]
             good = [one for one in able if fmean(one.accuracies(stage)) >= fmean(bar) - tolerance]
             if len(able) > 1 and good:
                 return min(good, key=lambda one: (one.params or 0, one.id))

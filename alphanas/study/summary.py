@@ -12,7 +12,11 @@ SEED = 0
 
 
 def summary(study: Study) -> dict[str, Any]:
-    """`status`, `counts`, `seed`, `best`, `pareto`, `environment`; what was not measured is null."""
+    """`status`, `counts`, `seed`, `best`, `pareto`, `cascade`, `hypervolume`, `environment`; what was not measured is null.
+
+    `cascade` is a list of the stages, each with its rank correlation with the next one; `hypervolume` of the front after each
+    generation, as a share of the box between nothing and the seed, errors up to twice the seed's.
+    """
     candidates = study.candidates()
     seed = candidates[0] if candidates and candidates[0].id == SEED else None
     return {
@@ -21,8 +25,29 @@ def summary(study: Study) -> dict[str, Any]:
         "seed": None if seed is None else seed.summary(),
         "best": study.best().summary() if candidates else None,
         "pareto": [candidate.summary() for candidate in study.pareto()],
+        "cascade": cascade(study),
+        "hypervolume": hypervolumes(study),
         "environment": dict(study.environment),
     }
+
+
+def cascade(study: Study) -> list[dict[str, Any]]:
+    """The stages as they were logged last; empty before the first generation is through."""
+    told = study.decisions("cascade")
+    rows = told[-1].payload.get("stages") if told else None
+    return [dict(row) for row in rows] if isinstance(rows, list) else []
+
+
+def hypervolumes(study: Study) -> list[dict[str, Any]]:
+    """`generation`, `candidates` (proposed so far) and `value` after each generation; null where it was not computed."""
+    return [
+        {
+            "generation": entry.payload.get("number"),
+            "candidates": max(entry.payload.get("ids") or [0]),
+            "value": entry.payload.get("hypervolume"),
+        }
+        for entry in study.decisions("generation")
+    ]
 
 
 def counts(study: Study) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """How well zero-cost scores order trained accuracy: `python -m experiments.bench.ranking` prints JSON.
 
-Cells of NAS-Bench-201 drawn uniformly, their whole networks from the zoo with fresh weights, one minibatch of CIFAR-10 (or of another
-`.npz` file); beside them the table's accuracy of each cell. A score that is undefined for a cell counts as the lowest. Kendall's tau
-with a 95% interval, Spearman's rho, tau among the best tenth by accuracy, and the seconds of a cell (median and quartiles; the first
-cells compile). Combinations (`naswot+synflow`) are of ranks, and cost nothing beyond their parts.
+Cells of NAS-Bench-201 drawn uniformly, their whole networks from the zoo with fresh weights, one minibatch of CIFAR-10 (or of
+another `.npz` file); beside them the table's accuracy of each cell. A score that is undefined for a cell counts as the lowest.
+Kendall's tau with a 95% interval, Spearman's rho, tau among the best tenth by accuracy, and the seconds of a cell (median and
+quartiles; the first cells compile). Combinations (`naswot+synflow`) are of ranks, and cost nothing beyond their parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from alphanas.models import zoo
 from alphanas.scoring import proxies
 from alphanas.scoring.compiled import share_compilations
-from alphanas.scoring.ranking import correlation
+from alphanas.scoring.ranking import combined, correlation
 
 DATA = Path("../shared/data")
 SCORES = "naswot,jacobian,synflow,fisher,gradnorm,snip,params,macs,naswot+synflow,naswot+jacobian,naswot+params"
@@ -79,7 +79,7 @@ def minibatch(path: Path, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 def report(columns: Sequence[Sequence[float]], accuracies: Sequence[float]) -> dict[str, Any]:
     """Rank correlations of a score, or of the combined ranks of several, with accuracies."""
-    score = list(columns[0]) if len(columns) == 1 else proxies.combined(np.array(columns).T).tolist()
+    score = list(columns[0]) if len(columns) == 1 else combined(np.array(columns).T).tolist()
     found = correlation(score, accuracies)
     best = np.argsort(accuracies)[-max(2, len(accuracies) // 10) :]
     among = correlation([score[index] for index in best], [accuracies[index] for index in best])

@@ -61,6 +61,19 @@ FAULTY = [
     ({"hardware": {"backends": ["tvm", 3]}}, "hardware.backends", "item 1"),
     ({"hardware": {"records": 3}}, "hardware.records", "path"),
     ({"hardware": {"tune_limit": "soon"}}, "hardware.tune_limit", "90s"),
+    ({"training": {"rungs": [2, 1]}}, "training.rungs", "rising order"),
+    ({"training": {"rungs": [5]}}, "training.rungs", "below training.short_epochs = 5"),
+    ({"constraints": 3}, "constraints", "a table such as"),
+    ({"constraints": {"prams": "at most 3"}}, "constraints", "no 'prams'"),
+    ({"constraints": {"params": 20}}, "constraints", "at most 20k"),
+    ({"constraints": {"params": "less than 20"}}, "constraints", "at most …"),
+    ({"constraints": {"params": "at most 20ms"}}, "constraints", "(k, M, G)"),
+    ({"constraints": {"params": "at most 0"}}, "constraints", "nothing has params at most 0"),
+    ({"constraints": {"latency": "at most 2"}}, "constraints", "(us, µs, ms, s)"),
+    ({"constraints": {"macs": "between 3k and 2k"}}, "constraints", "LOW not above HIGH"),
+    ({"constraints": {"error": "at most 3%"}}, "constraints", "a share that says of what"),
+    ({"constraints": {"error": "at most 3"}}, "constraints", "from 0 to 1"),
+    ({"constraints": {"a.py:f": "at most two"}}, "constraints", "'two'"),
 ]
 
 

@@ -15,6 +15,7 @@ from alphanas.scoring.fisher import fisher
 from alphanas.scoring.gradnorm import gradnorm
 from alphanas.scoring.jacobian import jacobian_covariance
 from alphanas.scoring.naswot import naswot
+from alphanas.scoring.ranking import combined
 from alphanas.scoring.snip import snip
 from alphanas.scoring.synflow import synflow
 from alphanas.scoring.taps import is_activation, taps
@@ -233,10 +234,10 @@ def test_fisher_is_a_mean_over_three_initialisations() -> None:
 def test_combined_ranks_know_no_scale_and_agree_where_all_agree() -> None:
     rng = np.random.default_rng(0)
     table = rng.standard_normal((12, 3))
-    assert np.allclose(proxies.combined(table), proxies.combined(np.exp(5 * table) + 3))
-    order = np.argsort(proxies.combined(np.stack([table[:, 0], 100 * table[:, 0]], 1)))
+    assert np.allclose(combined(table), combined(np.exp(5 * table) + 3))
+    order = np.argsort(combined(np.stack([table[:, 0], 100 * table[:, 0]], 1)))
     assert order.tolist() == np.argsort(table[:, 0]).tolist()
-    assert proxies.combined([[1.0], [1.0], [0.0]]).tolist() == [0.75, 0.75, 0.0]
+    assert combined([[1.0], [1.0], [0.0]]).tolist() == [0.75, 0.75, 0.0]
 
 
 @pytest.mark.parametrize("kind", ["naswot+naswot", "naswot+nothing", ""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alphanas.search.archive import Archive, Member, Proposed, crowding, ranks, tournament
+from alphanas.search.archive import Archive, Member, Origin, Proposed, crowding, ranks, tournament
 from synth import Graph, Op, Value, chain
 from synth.ops import Dense, Gelu, GlobalAvgPool, MaxPool, Relu
 
@@ -92,3 +92,54 @@ def test_members_without_finite_objectives_are_refused(objectives: tuple[float, 
         Archive(("error", "params"), (Member(0, graph(), objectives),))
     with pytest.raises(ValueError, match="seed"):
         Archive(("error",), ())
+
+
+def test_what_breaks_constraints_is_behind_all_that_does_not() -> None:
+    """Feasible members have the fronts that they have alone; the others follow by how much they break."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 6, (20, 2)).astype(float)
+    excess = np.where(np.arange(20) % 3 == 0, rng.random(20), 0.0)
+    names = ("params", "macs")
+    members = tuple(Member(index, graph(), tuple(row), excess=float(excess[index])) for index, row in enumerate(rows.tolist()))
+    found = Archive(names, members)
+    assert found.ranks[excess == 0].tolist() == ranks(rows[excess == 0]).tolist()
+    assert found.ranks[excess > 0].min() > found.ranks[excess == 0].max()
+    assert np.argsort(excess[excess > 0]).tolist() == np.argsort(found.ranks[excess > 0]).tolist()
+    assert all(member.excess == 0 for member in found.front)
+    assert [member.id for member in Archive(names, members[:1]).front] == [0]
+
+
+def test_hypervolume_in_closed_form() -> None:
+    """The seed dominates nothing of the box; half of its cost at its error, half of half of it."""
+
+    def volume(*rows: tuple[float, float], excess: float = 0.0) -> float:
+        points = ((0.02, 100.0), *rows)
+        members = (Member(index, graph(), row, excess=excess if index else 0.0) for index, row in enumerate(points))
+        return Archive(("error", "params"), tuple(members)).hypervolume
+
+    assert volume() == 0
+    assert volume((0.02, 50.0)) == pytest.approx(0.25)
+    assert volume((0.0, 1e-9)) == pytest.approx(1.0)
+    assert volume((0.05, 1.0)) == 0
+    assert volume((0.02, 50.0), (0.03, 20.0)) == pytest.approx((1.0 * 0.5 + 0.5 * 0.3) / 2)
+    assert volume((0.02, 50.0), excess=0.1) == 0
+
+
+def test_errors_that_cannot_be_told_apart_leave_the_choice_to_size() -> None:
+    rows = [(0.02, 100.0), (0.012, 90.0), (0.024, 30.0), (0.06, 5.0)]
+    found = Archive(("error", "params"), tuple(Member(index, graph(), row) for index, row in enumerate(rows)))
+    near = found.nearly(0.01, 0.005)
+    assert [member.id for member in near.members] == [0, 1, 2]
+    assert [member.id for member in near.front] == [2]
+    assert {member.id for member in found.front} == {1, 2, 3}
+
+
+def test_where_a_candidate_comes_from_is_read_from_its_proposal() -> None:
+    changes = [
+        {"property": "depth", "before": "depth at least 3", "after": "depth at least 2"},
+        {"property": "width at a, b", "before": "8", "after": "4"},
+        {"property": "mixing", "before": "x", "after": "y"},
+    ]
+    found = Origin.from_json({"kind": "region", "region": ["a", "b"], "changes": changes})
+    assert found == Origin("region", ("a", "b"), ("depth down", "width", "mixing"))
+    assert Origin.from_json({}) == Origin()
