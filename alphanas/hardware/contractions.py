@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tvm import te, tirx
 
+from alphanas.hardware import indexing
 from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block
 from alphanas.hardware.program import Step
+from alphanas.hardware.winograd import product_rows
+
+LONG_TILE = 12
+MANY_PLACES = 256
+"""From so many places on, filling them up to a multiple of the long tile, which many tiles divide, costs next to nothing."""
 
 
 def contract(emitter: Emitter, step: Step) -> Emitted:
@@ -68,46 +74,53 @@ def contract(emitter: Emitter, step: Step) -> Emitted:
 
 
 def convolve(emitter: Emitter, step: Step) -> Emitted:
+    if _is_pointwise(emitter, step):
+        return _pointwise(emitter, step)
     x, w = step.inputs
     params = step.params
     *window, inner, features = emitter.type(w).shape
     batch, *outer, _ = emitter.type(step.output).shape
     channels = emitter.type(x).shape[-1]
     groups, rank = params["groups"], len(window)
-    depthwise = groups == channels == features and groups > 1
+    share = features // groups
+    depthwise = groups > 1 and share < emitter.lanes
     row = emitter.row(outer[-1])
     if groups == 1 or depthwise:
         count, block = blocks_of(features, emitter.lanes)
     else:
-        block = divisor_block(features // groups, emitter.lanes)
+        block = divisor_block(share, emitter.lanes)
         count = features // block
     filled_outer = (*outer[:-1], row)
-    filled_channels = count * block if depthwise else channels
     strides, dilation = params["strides"], params["dilation"]
-    read, prologues = padded(
-        emitter,
-        x,
-        window=window,
-        outer=filled_outer,
-        strides=strides,
-        dilation=dilation,
-        pads=params["pads"],
-        gaps=params["input_dilation"],
-        channels=filled_channels,
-        blank=tirx.const(0, emitter.type(x).dtype),
-        blocked=block if depthwise else 0,
-    )
+    each: dict[str, Any] = {
+        "window": window,
+        "outer": filled_outer,
+        "strides": strides,
+        "dilation": dilation,
+        "pads": params["pads"],
+        "gaps": params["input_dilation"],
+        "blank": tirx.const(0, emitter.type(x).dtype),
+    }
+    spread = None
+    prologues: tuple[str, ...] = ()
+    if depthwise and (inner > 1 or share > 1):
+        spread, prologues = _spread(emitter, x, count, block, share, inner, each), ("padded",)
+    else:
+        filled_channels = count * block if depthwise else channels
+        read, prologues = padded(emitter, x, channels=filled_channels, blocked=block if depthwise else 0, **each)
     packed = emitter.tensor(Argument(w, block), (count, *window, inner, block), emitter.type(w).dtype)
     axes = [emitter.axis(size, f"k{i}") for i, size in enumerate((*window, inner))]
 
     def product(n: Any, *at: Any) -> Any:
         *place, ob, lane = at
         spots = [p * s + q.var * d for p, s, q, d in zip(place, strides, axes, dilation, strict=False)]
+        weight = packed(ob, *(axis.var for axis in axes), lane)
+        if spread is not None:
+            return te.sum(spread(n, ob, axes[-1].var, *spots, lane) * weight, axis=axes)
         if depthwise:
             channel = ob * block + lane
         else:
-            channel = te.floordiv(ob * block, features // groups) * inner + axes[-1].var if groups > 1 else axes[-1].var
-        weight = packed(ob, *(axis.var for axis in axes), lane)
+            channel = te.floordiv(ob * block, share) * inner + axes[-1].var if groups > 1 else axes[-1].var
         return te.sum(read(n, *spots, channel) * weight, axis=axes)
 
     shape = (batch, *outer, features)
@@ -116,8 +129,73 @@ def convolve(emitter: Emitter, step: Step) -> Emitted:
     emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
     work = math.prod(sums_shape) * math.prod(window) * inner
     kind = "depthwise" if depthwise else "contraction"
-    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues)
+    together = share // block if groups > 1 and not depthwise else 0
+    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues, together=together)
     return emitter.finish(shape, (batch, *filled_outer, count * block), geometry)
+
+
+def _spread(emitter: Emitter, x: int, count: int, block: int, share: int, inner: int, each: Mapping[str, Any]) -> Any:
+    """The padded input of groups that are narrower than a vector: for each of a group's channels a map in which every feature
+    finds it in its own lane. What follows is a depthwise convolution over so many maps (grouped spatial pack, the group in lanes).
+    """
+    kind = emitter.type(x)
+    spans = zip(each["outer"], each["strides"], each["window"], each["dilation"], strict=True)
+    reach = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in spans]
+    lows = [0, *(low for low, _ in each["pads"]), 0]
+    sizes = (kind.shape[0], *reach, -(-count * block // share) * inner)
+
+    def stage(n: Any, ob: Any, own: Any, *at: Any) -> Any:
+        *place, lane = at
+        channel = te.floordiv(ob * block + lane, share) * inner + own
+        gaps = [1, *each["gaps"], 1]
+        return emitter.guarded((n, *place, channel), kind.shape, lows, gaps, lambda i: emitter.read(x, i), each["blank"], sizes)
+
+    return emitter.compute((kind.shape[0], count, inner, *reach, block), stage, "padded")
+
+
+def _is_pointwise(emitter: Emitter, step: Step) -> bool:
+    """Whether a convolution is a product of the features of every place."""
+    params = step.params
+    still = all(set(params[name]) == {1} for name in ("strides", "dilation", "input_dilation"))
+    whole = all(pair == (0, 0) for pair in params["pads"])
+    return still and whole and params["groups"] == 1 and set(emitter.type(step.inputs[1]).shape[:-2]) == {1}
+
+
+def _pointwise(emitter: Emitter, step: Step) -> Emitted:
+    """A 1×1 convolution: all places in one row, so that any tile divides it but for a little filling at the end."""
+    x, w = step.inputs
+    kind = emitter.type(x)
+    *outer, features = emitter.type(step.output).shape
+    channels, places = kind.shape[-1], math.prod(outer)
+    count, block = blocks_of(features, emitter.lanes)
+    filled = _filled_places(places)
+
+    def element(place: Any, channel: Any) -> Any:
+        inside = te.min(place, places - 1) if filled > places else place
+        return emitter.read(x, indexing.regroup([inside, channel], (places, channels), kind.shape))
+
+    prologues: tuple[str, ...] = ()
+    left: Callable[..., Any] = element
+    if not emitter.is_memory(x):
+        left, prologues = emitter.compute((filled, channels), element, "left"), ("left",)
+    window = emitter.type(w).shape[:-2]
+    packed = emitter.tensor(Argument(w, block), (count, *window, channels, block), emitter.type(w).dtype)
+    k = emitter.axis(channels, "k0")
+
+    def product(place: Any, ob: Any, lane: Any) -> Any:
+        return te.sum(left(place, k.var) * packed(ob, *(0 for _ in window), k.var, lane), axis=[k])
+
+    sums = emitter.compute((filled, count, block), product, "sums")
+    shape = (places, features)
+    emitter.anchor_at(step, shape, lambda at: sums(at[0], te.floordiv(at[1], block), te.floormod(at[1], block)))
+    work = filled * count * block * channels
+    return emitter.finish(shape, (filled, count * block), Geometry("contraction", (filled,), count, block, 1, work, prologues))
+
+
+def _filled_places(places: int) -> int:
+    """So many places that a good tile divides them."""
+    tile = LONG_TILE if places >= MANY_PLACES else product_rows(places)
+    return -(-places // tile) * tile
 
 
 def padded(

@@ -44,7 +44,7 @@ class Geometry:
     """What a schedule asks: the kind of kernel, its blocks by name, the loops' extents, and the work in multiply-adds.
 
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
-    Winograd form's output tile.
+    Winograd form's output tile. `together` blocks, if it is not 0, read the same channels: a tile takes a divisor of them.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class Geometry:
     grain: int = 0
     stages: tuple[str, ...] = ()
     side: int = 0
+    together: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ class Emitter:
                 return False
             (slot,) = step.inputs
         storage, kind = self.storage(slot), self._flat.types[slot]
-        return storage.shape == kind.shape or _units_only(storage.shape, kind.shape)
+        return storage.shape[-1:] == kind.shape[-1:] or _units_only(storage.shape, kind.shape)
 
     # ---- writing -------------------------------------------------------------------------------------------------------------
 

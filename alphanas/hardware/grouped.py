@@ -41,7 +41,7 @@ def _compared(payload: Mapping[str, Any]) -> dict[str, Any]:
     machine = this_machine(payload["threads"])
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, size, size, channels)).astype(np.float32)
-    weight = rng.standard_normal((WINDOW, WINDOW, channels // groups, channels)).astype(np.float32)
+    weight: Any = rng.standard_normal((WINDOW, WINDOW, channels // groups, channels)).astype(np.float32)
 
     def function(image: Any) -> Any:
         numbers = ("NHWC", "HWIO", "NHWC")

@@ -22,8 +22,11 @@ FORM = "alphanas.form"
 """The attribute by which a scheduled function says which form of its task it is."""
 WORTH_TRYING = 1 << 15
 """Below so many operations a kernel takes well under a microsecond of arithmetic: one thread, and nothing is tried."""
-BESIDE_FORMS = 3
+BESIDE_FORMS = 2
 """Where a kernel has other forms, which save work, so many tiles of its own are tried."""
+STRIP_BYTES = 1 << 16
+"""What a part of the rows of a product reads and writes may take of the second cache."""
+FLOAT_BYTES = 4
 PARALLEL_WORK = 1 << 18
 MAYBE_PARALLEL_WORK = 1 << 22
 """Between so many operations, waking a second thread may cost more than it saves; below it does, above it does not."""
@@ -65,10 +68,10 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     outer = (1, *geometry.outer)
     rows = _divisors(outer[-2], registers) if len(geometry.outer) > 1 else [1]
     columns = _divisors(outer[-1], registers)
-    blocks = _divisors(geometry.blocks, registers) if geometry.kind == "contraction" else [1]
+    blocks = _divisors(geometry.together or geometry.blocks, registers) if geometry.kind == "contraction" else [1]
     tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= registers]
-    tiles.sort(key=lambda tile: (-_merit(*tile), tile))
-    shortlist = tiles[: 1 if geometry.work < WORTH_TRYING else 6 if geometry.work > MAYBE_PARALLEL_WORK else 4]
+    tiles.sort(key=lambda tile: (-_merit(tile, registers), tile))
+    shortlist = tiles[: 1 if geometry.work < WORTH_TRYING else 4 if geometry.work > MAYBE_PARALLEL_WORK else 3]
     return [Knobs(r, c, b, parallel) for r, c, b in shortlist]
 
 
@@ -86,11 +89,13 @@ def _panels(geometry: Geometry) -> list[int]:
     return [2] if geometry.blocks % 2 == 0 else [1]
 
 
-def _merit(row: int, column: int, blocks: int) -> float:
+def _merit(tile: tuple[int, int, int], registers: int) -> float:
     """How well a tile hides the latency of a multiply-add (8 in flight) and how few loads it needs for each."""
-    registers = row * column * blocks
+    row, column, blocks = tile
+    taken = row * column * blocks
     loads = row * column + blocks
-    return min(registers, 12) / 12 - 0.5 * loads / registers - (0.1 if row > 1 else 0) - (0.05 if registers > 16 else 0)
+    spilt = taken + blocks + 1 > registers * 4 // 3
+    return min(taken, 12) / 12 - 0.5 * loads / taken - 0.1 * (row > 1) - 0.05 * (taken > 16) - 0.5 * (loads > taken) - 0.5 * spilt
 
 
 def _divisors(size: int, limit: int) -> list[int]:
@@ -136,11 +141,16 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 
 def _winograd(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     """Three loops that threads share: inputs to tiles, the products of each position, and back."""
-    to, spread = (schedule.get_sblock(name) for name in geometry.prologues)
+    pixels, columns, spread = (schedule.get_sblock(name) for name in geometry.prologues)
     *places, tile, channel = schedule.get_loops(spread)
-    block, lane = schedule.split(channel, [None, _extent(schedule, schedule.get_loops(to)[-1])])
+    block, lane = schedule.split(channel, [None, _extent(schedule, schedule.get_loops(columns)[-1])])
     schedule.reorder(tile, block, *places, lane)
-    _filter(schedule, schedule.fuse(tile, block), [to], spread, knobs.parallel)
+    _filter(schedule, schedule.fuse(tile, block), [columns], spread, knobs.parallel)
+    across, down = schedule.get_loops(columns)[-2], schedule.get_loops(columns)[-3]
+    schedule.reorder(across, down)
+    schedule.compute_at(pixels, across, preserve_unit_loops=True)
+    schedule.set_scope(pixels, 0, "local")
+    _store(schedule, pixels, 4)
 
     sums = schedule.get_sblock("sums")
     kept = schedule.cache_write(sums, 0, "local")
@@ -192,11 +202,24 @@ def _tile(schedule: Any, geometry: Geometry, knobs: Knobs) -> Any:
     if len(outer) > 1:
         row_out, row_in = schedule.split(outer[-2], [None, knobs.row])
         rest, inner = [row_out, column_out], [row_in, column_in]
-    schedule.reorder(*front, block_out, *rest, block_in, *inner, lane)
-    shared = schedule.fuse(*front, block_out, *rest)
+    strips = []
+    if len(outer) == 1:
+        strip, column_out = schedule.split(column_out, [None, _strip(geometry, knobs)])
+        strips, rest = [strip], [column_out]
+    schedule.reorder(*front, *strips, block_out, *rest, block_in, *inner, lane)
+    shared = schedule.fuse(*front, *strips, block_out, *rest)
     if knobs.parallel:
         schedule.parallel(shared)
     return shared
+
+
+def _strip(geometry: Geometry, knobs: Knobs) -> int:
+    """How many tiles of rows take all features in turn before the next ones: what they read and write stays in the cache."""
+    tiles = geometry.outer[-1] // knobs.column
+    columns = geometry.blocks * geometry.block
+    depth = geometry.work // (math.prod(geometry.outer) * columns)
+    most = STRIP_BYTES // ((depth + columns) * FLOAT_BYTES * knobs.column)
+    return _divisors(tiles, max(1, most))[-1]
 
 
 def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:

@@ -44,9 +44,9 @@ OUTPUT = {
 }
 """The transforms of F(m, 3) at the points 0, ±1 (and ±2), by m."""
 WINDOW = 3
-FEWEST_TILES = 12
+FEWEST_TILES = {2: 12, 4: 36}
 FEWEST_CHANNELS = 16
-MOST_WEIGHTS = 1 << 22
+MOST_WEIGHTS = 1 << 23
 """With fewer tiles or channels, or more transformed weights, moving data costs more than the products that are saved."""
 TILE_ROWS = (6, 5, 4, 3)
 """Tiles that a product may take at once beside two vectors of features, the best first."""
@@ -55,7 +55,7 @@ WORSE = 0.05
 
 
 def sizes(emitter: Emitter, step: Step) -> list[int]:
-    """The m for which a convolution has this form; none where it has not."""
+    """The m for which a convolution has this form, the largest alone; none where it has not."""
     w = step.inputs[1]
     params = step.params
     weight = emitter.type(w).shape
@@ -67,9 +67,9 @@ def sizes(emitter: Emitter, step: Step) -> list[int]:
 
     def worth(m: int) -> bool:
         tiles = batch * math.prod(-(-size // m) for size in outer)
-        return tiles >= FEWEST_TILES and (m + 2) ** 2 * weight[-2] * weight[-1] <= MOST_WEIGHTS
+        return tiles >= FEWEST_TILES[m] and (m + 2) ** 2 * weight[-2] * weight[-1] <= MOST_WEIGHTS
 
-    return [m for m in sorted(INPUT, reverse=True) if worth(m)]
+    return [m for m in sorted(INPUT, reverse=True) if worth(m)][:1]
 
 
 def transformed(weight: np.ndarray, m: int) -> np.ndarray:
@@ -101,15 +101,19 @@ def convolve(emitter: Emitter, step: Step, m: int) -> Emitted:
     reach = (batch, down * m + side - m, right * m + side - m, lane_count * lanes)
     blank = tirx.const(0, kind.dtype)
 
-    def pixel(tile: Any, y: int, x_: Any, channel: Any) -> Any:
+    def pixel(tile: Any, y: Any, x_: Any, channel: Any) -> Any:
         inside = te.min(tile, tiles - 1) if filled > tiles else tile
         n = te.floordiv(inside, down * right) if batch > 1 else 0
         at = (n, te.floormod(te.floordiv(inside, right), down) * m + y, te.floormod(inside, right) * m + x_, channel)
         return emitter.guarded(at, kind.shape, lows, [1] * 4, lambda i: emitter.read(x, i), blank, reach)
 
+    # A stage of its own: the guard of the padding would else be in every term of the transform.
+    pixels = emitter.compute(
+        (filled, lane_count, side, side, lanes), lambda p, cb, i, j, lane: pixel(p, i, j, cb * lanes + lane), "pixels"
+    )
     columns = emitter.compute(
         (filled, lane_count, side, side, lanes),
-        lambda p, cb, i, j, lane: _chosen(i, INPUT[m], [pixel(p, k, j, cb * lanes + lane) for k in range(side)]),
+        lambda p, cb, i, j, lane: _chosen(i, INPUT[m], [pixels(p, cb, k, j, lane) for k in range(side)]),
         "columns",
     )
     spread = emitter.compute(
@@ -146,7 +150,9 @@ def convolve(emitter: Emitter, step: Step, m: int) -> Emitted:
     shape = (batch, *outer, features)
     emitter.anchor_at(step, shape, element)
     work = side * side * filled * channels * count * block
-    geometry = Geometry("winograd", (filled,), count, block, 1, work, ("columns", "spread"), stages=("folded", "values"), side=m)
+    geometry = Geometry(
+        "winograd", (filled,), count, block, 1, work, ("pixels", "columns", "spread"), stages=("folded", "values"), side=m
+    )
     return emitter.finish(shape, (batch, outer[0], row, count * block), geometry)
 
 

@@ -147,6 +147,45 @@ def gradient_forms(x: Any) -> Any:
     return other, transposed, line
 
 
+def winograd(x: Any) -> Any:
+    """3×3 convolutions with many tiles, which have a Winograd form, padded in all ways, with an epilogue. x: 2×17×14×20."""
+    first = jax.nn.relu(convolution(20, 33)(x) * 0.1 + array(33))
+    return (
+        first,
+        convolution(33, 16, padding="VALID")(first) * 0.1,
+        convolution(20, 20, padding=((2, 1), (0, 2)))(x) * 0.1 + x[:, :1],
+    )
+
+
+def pointwise(x: Any) -> Any:
+    """1×1 convolutions on places that no tile divides, with a residual and a gate. x: 1×17×17×24."""
+    narrow = jax.nn.relu(convolution(24, 10, kernel=1)(x))
+    wide = jax.nn.relu(convolution(10, 24, kernel=1)(convolution(10, 10)(narrow)) + x)
+    gate = jax.nn.sigmoid(convolution(24, 24, kernel=1)(wide.mean((1, 2), keepdims=True)))
+    return convolution(24, 20, kernel=1)(wide * gate), convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3)
+
+
+GROUPED = (
+    (16, 16, 4, 3, {}),
+    (48, 48, 3, 3, {"window_strides": (2, 2)}),
+    (48, 24, 8, 5, {}),
+    (16, 32, 16, 3, {"padding": "VALID"}),
+    (48, 48, 2, 3, {"rhs_dilation": (2, 2)}),
+    (48, 96, 4, 1, {}),
+    (48, 48, 16, 3, {"window_strides": (2, 2), "padding": ((2, 1), (0, 2))}),
+    (48, 48, 48, 5, {"window_strides": (2, 2)}),
+)
+"""(channels, features, groups, kernel, options): groups narrower and wider than a vector, one feature a channel and several."""
+
+
+def grouped(x: Any) -> Any:
+    """Grouped convolutions of all kinds. x: 2×9×8×48."""
+    return [
+        convolution(channels, features, kernel=kernel, groups=groups, **options)(x[..., :channels] * 1.0)
+        for channels, features, groups, kernel, options in GROUPED
+    ]
+
+
 def _functions() -> list[Case]:
     ramp = np.linspace(-9, 9, 2001, dtype=np.float32)
     image = array(BATCH, 9, 8, 20)
@@ -165,6 +204,9 @@ def _functions() -> list[Case]:
         Case("convolution_grouped", convolution(24, 40, groups=2), (array(1, 8, 8, 24),)),
         Case("convolution_depthwise", convolution(70, 70, kernel=5, groups=70), (array(1, 9, 9, 70),)),
         Case("convolution_multiplied", convolution(8, 24, groups=8, rhs_dilation=(2, 2)), (array(1, 9, 9, 8),)),
+        Case("winograd", winograd, (array(2, 17, 14, 20),), 5e-5),
+        Case("pointwise", pointwise, (array(1, 17, 17, 24),)),
+        Case("grouped", grouped, (array(2, 9, 8, 48),)),
         Case("residual_block", residual_block, (image,)),
         Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),
         Case("attention", attention, (array(2, 17, 12),)),

@@ -46,7 +46,7 @@ def of_knobs(case: Case, machine: Machine) -> list[float]:
     """Errors of one kernel under all its knobs, on one thread and on several in turn."""
     lowered = lowering.lower(case.function, *case.inputs, lanes=machine.lanes)
     (task,) = lowered.tasks
-    tiles = schedules.candidates(task.geometry, machine.registers, machine.threads)
+    tiles = schedules.choices(task, machine.registers, machine.threads)
     tried = [dataclasses.replace(knobs, parallel=bool(n % 2)) for n, knobs in enumerate(tiles)]
     wanted = expected(case)
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
@@ -73,6 +73,7 @@ def main() -> None:
         "knobs": {
             "convolution": of_knobs(Case("convolution", convolution(8, 40), (array(1, 16, 16, 8),)), machine),
             "dense": of_knobs(dense, machine),
+            "winograd": of_knobs(Case("winograd", convolution(20, 33), (array(2, 17, 14, 20),)), machine),
             "depthwise": of_knobs(depthwise, machine),
         },
         "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
