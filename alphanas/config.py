@@ -371,6 +371,12 @@ def resumed(stored: Config, edited: Config) -> Config:
     return edited
 
 
+def own_code(config: Config) -> tuple[str, ...]:
+    """What a config names that is code from outside of this package: only a search or its resume runs it, and names it first."""
+    named = (config.model, *config.search.properties, *config.own_functions)
+    return tuple(name for name in named if ":" in name and not name.startswith("zoo:"))
+
+
 def contradictions(config: Config) -> list[Fault]:
     """Faults that two keys have together."""
     training, search, finish = config.training, config.search, config.finish

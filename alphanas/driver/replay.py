@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alphanas.config import Config, load_config, resumed
+from alphanas.config import Config, load_config, own_code, resumed
 from alphanas.driver.cascade import Cascade
 from alphanas.driver.finish import choose_best, choose_finalists, point
 from alphanas.driver.judging import turned_away_by_score
@@ -80,12 +80,6 @@ def replay(folder: str | Path, *, proposals: bool = True, run_code: bool = False
     elif proposals and len(graphs) == sum(one.graph_hash is not None for one in study.candidates()):
         _proposals(study, config, found)
     return found
-
-
-def own_code(config: Config) -> tuple[str, ...]:
-    """What a config names that is code outside of this package, and is run by a search or its resume."""
-    named = (config.model, *config.search.properties, *config.own_functions)
-    return tuple(name for name in named if ":" in name and not name.startswith("zoo:"))
 
 
 def _config(study: Study, found: Replay) -> Config | None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from alphanas import data
-from alphanas.config import Config, load_config, resumed
+from alphanas.config import Config, load_config, own_code, resumed
 from alphanas.driver.finish import finish
 from alphanas.driver.loop import search_generations
 from alphanas.driver.run import Run
@@ -24,6 +24,7 @@ from alphanas.study import Patience, Recorder, Study, create_study, environment,
 def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
     """A new search in a new folder."""
     started = time.monotonic()
+    _name_code(config, progress)
     strategies.build(config)  # what it cannot work with is said before anything is written
     pictures = data.load(config.data)
     seed = open_model(config, pictures)
@@ -51,6 +52,7 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
     with resume_study(folder, patience=_patience(edited or Config(), progress)) as recorder:
         stored = Config.from_mapping(recorder.study.config)
         config = resumed(stored, edited) if edited else stored
+        _name_code(config, progress)
         pictures = data.load(config.data)
         if pictures.fingerprint != recorder.study.fingerprint:
             wanted = f"the data that the study of {folder} was started with"
@@ -61,6 +63,12 @@ def go_on(folder: Path, progress: Progress | None) -> Study:
         spent = sessions[-1].payload["seconds"] if sessions else 0.0
         _conduct(config, recorder, pictures, progress or Silent(), seed=seed, started=started, spent=spent)
     return open_study(folder)
+
+
+def _name_code(config: Config, progress: Progress | None) -> None:
+    """Names the code that the config makes this process run, before it is run."""
+    for text in own_code(config):
+        (progress or Silent()).note(f"the config has this code run: {text}")
 
 
 def _pool(config: Config, folder: Path, progress: Progress) -> LocalPool | RayPool:

@@ -72,15 +72,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="cases, a third of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=20.0, help="seconds that a case may take (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time, with what was done till then")
     parser.add_argument("--only", type=int, metavar="CASE", help="run one case alone, and show its traceback")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alphanas-fuzz-") as scratch:
-        found = run(Path(scratch), arguments.count, arguments.seed, arguments.limit, arguments.only)
+        found = run(Path(scratch), arguments.count, arguments.seed, arguments.limit, arguments.only, arguments.seconds)
     print(json.dumps(found, indent=2))
     sys.exit(1 if found["wrong"] else 0)
 
 
-def run(scratch: Path, count: int, seed: int = 0, limit: float = 20.0, only: int | None = None) -> dict[str, Any]:
+def run(
+    scratch: Path, count: int, seed: int = 0, limit: float = 20.0, only: int | None = None, seconds: float = float("inf")
+) -> dict[str, Any]:
     """Counts of what became of so many cases, and the first of those that went wrong."""
     whole = scratch / "whole"
     make_whole(whole)
@@ -90,6 +93,8 @@ def run(scratch: Path, count: int, seed: int = 0, limit: float = 20.0, only: int
     began = time.monotonic()
     watch = Watch(scratch)
     for case in range(count) if only is None else [only]:
+        if time.monotonic() - began > seconds:
+            break
         name, act = kinds[case % len(kinds)]
         folder = scratch / "case"
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +109,7 @@ def run(scratch: Path, count: int, seed: int = 0, limit: float = 20.0, only: int
             wrong.append({"case": case, "kind": name, "verdict": verdict, "detail": detail})
     return {
         "seed": seed,
-        "cases": count,
+        "cases": sum(seen.total() for seen in counts.values()),
         "counts": {name: dict(sorted(seen.items())) for name, seen in counts.items()},
         "wrong": wrong,
         "seconds": round(time.monotonic() - began, 1),
