@@ -6,13 +6,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from alphanas.hardware import contractions, reductions, winograd
+from alphanas.hardware import contractions, products, reductions, winograd
 from alphanas.hardware.emit import Emitted, Emitter, Geometry
 from alphanas.hardware.kernels import Kernel, Plan
 from alphanas.hardware.program import Step, Storage
 
 ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
-    "contract": contractions.contract,
+    "contract": products.contract,
     "convolve": contractions.convolve,
     "window": reductions.window,
     "reduce": reductions.reduce,

@@ -1,6 +1,7 @@
 """Rewrites JAX's primitives to few canonical ones, so that lowering needs one form of each.
 
-`contract(a, b)`     a [*batch, *rows, K], b [*batch, K, N] → [*batch, *rows, N]; parameters batch, rows (numbers of axes)
+`contract(a, b)`     a [*batch, *rows, K], b [*batch, K, N] → [*batch, *rows, N]; parameters batch, rows (numbers of axes), and
+                     depths: the sizes of the axes that K joins
 `convolve(x, w)`     x [N, *spatial, C], w [*window, C / groups, O] → [N, *spatial, O]
 `window(x)`          reduces overlapping windows by kind "sum", "max" or "min"
 `reduce(x)`          reduces axes by kind, without keeping them
@@ -14,7 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from alphanas.hardware.program import Flat, NotLowerable, Step, Type, Writer
+import numpy as np
+
+from alphanas.hardware.program import Flat, NotLowerable, Step, Type, Writer, located
 
 Rule = Callable[["Rewriter", Step, Sequence[int]], int]
 
@@ -55,16 +58,19 @@ def canonical(flat: Flat) -> Flat:
         slots[slot] = writer.constant(value)
     for step in flat.steps:
         operands = [slots[slot] for slot in step.inputs]
-        writer.origin = step.origin
-        slots[step.output] = RULES.get(step.primitive, _unchanged)(writer, _typed(step, flat), operands)
+        slots[step.output] = _rewritten(writer, _typed(step, flat), operands)
     return writer.flat([slots[slot] for slot in flat.inputs], [slots[slot] for slot in flat.outputs])
+
+
+def _rewritten(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
+    writer.origin, writer.source = step.origin, step.source
+    return located(step, lambda: RULES.get(step.primitive, _unchanged)(writer, step, operands))
 
 
 def _typed(step: Step, flat: Flat) -> Step:
     result = flat.types[step.output]
-    return Step(
-        step.primitive, step.inputs, step.output, {**step.params, "_shape": result.shape, "_dtype": result.dtype}, step.origin
-    )
+    params = {**step.params, "_shape": result.shape, "_dtype": result.dtype}
+    return Step(step.primitive, step.inputs, step.output, params, step.origin, step.source)
 
 
 def _unchanged(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
@@ -91,9 +97,7 @@ def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     (left_sum, right_sum), (left_batch, right_batch) = step.params["dimension_numbers"]
     left_free = _others(writer.type(left).shape, (*left_sum, *left_batch))
     right_free = _others(writer.type(right).shape, (*right_sum, *right_batch))
-    # The second operand is the one that is packed for vectors: it must have columns, and a constant is packed for free.
-    constant_left = left in writer.constants and right not in writer.constants and not left_batch
-    swap = not right_free or (constant_left and bool(left_free))
+    swap = not right_free or (bool(left_free) and _better_right(writer, left, right, left_free, right_free, bool(left_batch)))
     if swap:
         left, right = right, left
         left_sum, right_sum, left_batch, right_batch = right_sum, left_sum, right_batch, left_batch
@@ -102,19 +106,31 @@ def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     batch = [a_shape[axis] for axis in left_batch]
     rows = [a_shape[axis] for axis in left_free]
     columns = [b_shape[axis] for axis in right_free]
-    depth = math.prod(a_shape[axis] for axis in left_sum)
+    depths = tuple(a_shape[axis] for axis in left_sum) or (1,)
+    depth = math.prod(depths)
     a = writer.transpose(left, (*left_batch, *left_free, *left_sum))
     a = writer.reshape(a, (*batch, *rows, depth))
     b = writer.transpose(right, (*right_batch, *right_sum, *right_free))
     b = writer.reshape(b, (*batch, depth, math.prod(columns)))
     dtype = step.params["_dtype"]
     shape = (*batch, *rows, math.prod(columns))
-    result = writer.step("contract", [a, b], shape, dtype, {"batch": len(batch), "rows": len(rows)})
+    result = writer.step("contract", [a, b], shape, dtype, {"batch": len(batch), "rows": len(rows), "depths": depths})
     result = writer.reshape(result, (*batch, *rows, *columns))
     if not swap or not rows:
         return result
     first, middle = len(batch), len(batch) + len(rows)
     return writer.transpose(result, (*range(first), *range(middle, middle + len(columns)), *range(first, middle)))
+
+
+def _better_right(
+    writer: Rewriter, left: int, right: int, left_free: Sequence[int], right_free: Sequence[int], batched: bool
+) -> bool:
+    """Whether the left operand of a product makes the better right one, which is packed: a constant is packed for free, and of two
+    that are data the one whose columns lie side by side."""
+    if left in writer.constants or right in writer.constants:
+        return left in writer.constants and right not in writer.constants and not batched
+    last_left, last_right = len(writer.type(left).shape) - 1, len(writer.type(right).shape) - 1
+    return last_left in left_free and last_right not in right_free
 
 
 def _convolution(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
@@ -186,11 +202,33 @@ def _broadcast(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     return writer.step("broadcast_in_dim", operands, shape, step.params["_dtype"], {"dimensions": tuple(dimensions)})
 
 
+def _divide(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
+    """By one number, or by one for a whole row: times its inverse, since a division costs as much as ten products."""
+    x, y = operands
+    shape, dtype = step.params["_shape"], step.params["_dtype"]
+    if not dtype.startswith("float"):
+        return _unchanged(writer, step, operands)
+    if y in writer.constants and x not in writer.constants:
+        with np.errstate(all="ignore"):
+            return writer.step("mul", [x, writer.constant(1 / writer.constants[y])], shape, dtype)
+    source = next((made for made in reversed(writer.steps[-LOOKED_BACK:]) if made.output == y), None)
+    if source is None or source.primitive != "broadcast_in_dim" or source.inputs[0] in writer.constants:
+        return _unchanged(writer, step, operands)
+    (few,) = source.inputs
+    one = writer.constant(np.ones((), dtype))
+    inverse = writer.step("div", [one, few], writer.type(few).shape, dtype)
+    return writer.step("mul", [x, writer.step("broadcast_in_dim", [inverse], shape, dtype, source.params)], shape, dtype)
+
+
 def _others(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     return [axis for axis in range(len(shape)) if axis not in axes]
 
 
+LOOKED_BACK = 8
+"""A broadcast operand was written no more than so many steps ago, or is not looked for."""
+
 RULES: Mapping[str, Rule] = {
+    "div": _divide,
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "reshape": _same_elements,
@@ -204,5 +242,5 @@ RULES: Mapping[str, Rule] = {
     "optimization_barrier": _same_value,
     "name": _same_value,
     **{f"reduce_window_{kind}": _windows(kind) for kind in ("sum", "max", "min")},
-    **{f"reduce_{kind}": _reduction(kind) for kind in ("sum", "max", "min", "prod", "and", "or")},
+    **{f"reduce_{kind}": _reduction(kind) for kind in ("sum", "max", "min", "prod", "and", "or", "xor")},
 }

@@ -1,4 +1,4 @@
-"""Contractions and convolutions as kernels: a sum over depth or window, features in blocks of one vector."""
+"""Convolutions as kernels: a sum over window and channels, features in blocks of one vector."""
 
 from __future__ import annotations
 
@@ -16,61 +16,6 @@ from alphanas.hardware.winograd import product_rows
 LONG_TILE = 12
 MANY_PLACES = 256
 """From so many places on, filling them up to a multiple of the long tile, which many tiles divide, costs next to nothing."""
-
-
-def contract(emitter: Emitter, step: Step) -> Emitted:
-    a, b = step.inputs
-    batch, rows = step.params["batch"], step.params["rows"]
-    *outer, columns = emitter.type(step.output).shape
-    depth = emitter.type(b).shape[-2]
-    dtype = emitter.type(step.output).dtype
-    count, block = blocks_of(columns, emitter.lanes)
-    row = emitter.row(outer[-1]) if rows else 1
-    shape = (*outer, columns)
-    filled_outer = (*outer[:-1], row) if rows else tuple(outer)
-    prologues: list[str] = []
-    if emitter.is_memory(a) and (not rows or row == outer[-1]):
-        left: Callable[..., Any] = lambda *at: emitter.read(a, at)  # noqa: E731
-    else:
-        limit = (*outer, depth)
-        zero = tirx.const(0, emitter.type(a).dtype)
-
-        def stage(*at: Any) -> Any:
-            lows, gaps, total = [0] * len(at), [1] * len(at), (*filled_outer, depth)
-            return emitter.guarded(at, limit, lows, gaps, lambda i: emitter.read(a, i), zero, total)
-
-        left = emitter.compute((*filled_outer, depth), stage, "left")
-        prologues.append("left")
-    if emitter.constant(b) is not None:
-        packed = emitter.tensor(Argument(b, block, batch), (*outer[:batch], count, depth, block), emitter.type(b).dtype)
-    else:
-        nothing = tirx.const(0, emitter.type(b).dtype)
-        sizes = (*outer[:batch], count, depth, block)
-
-        def pack(*at: Any) -> Any:
-            *front, ob, k, lane = at
-            column = ob * block + lane
-            limits, total = (*outer[:batch], depth, columns), (*outer[:batch], depth, count * block)
-            lows, gaps = [0] * (batch + 2), [1] * (batch + 2)
-            return emitter.guarded((*front, k, column), limits, lows, gaps, lambda i: emitter.read(b, i), nothing, total)
-
-        packed = emitter.compute(sizes, pack, "right")
-        prologues.append("right")
-    k = emitter.axis(depth, "k")
-    sums_shape = (*(filled_outer or (1,)), count, block)
-
-    def product(*at: Any) -> Any:
-        *front, ob, lane = at
-        front = front if filled_outer else []
-        x = left(*front, k.var)
-        return te.sum(x.astype(dtype) * packed(*front[:batch], ob, k.var, lane).astype(dtype), axis=[k])
-
-    sums = emitter.compute(sums_shape, product, "sums")
-    shape = shape if outer else (1, columns)
-    emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
-    work = math.prod(sums_shape) * depth
-    geometry = Geometry("contraction", sums_shape[:-2], count, block, 1, work, tuple(prologues))
-    return emitter.finish(shape, (*(filled_outer or (1,)), count * block), geometry)
 
 
 def convolve(emitter: Emitter, step: Step) -> Emitted:

@@ -20,7 +20,7 @@ from tvm import ir, sym, te, tirx
 
 from alphanas.hardware import expressions, indexing
 from alphanas.hardware.kernels import LAYOUT, Kernel, Plan
-from alphanas.hardware.program import Step, Storage, Type
+from alphanas.hardware.program import Step, Storage, Type, located
 
 Index = Any
 LONGEST_TILE = 16
@@ -141,14 +141,14 @@ class Emitter:
         step = self._producers[slot]
         if step.primitive in LAYOUT:
             self._grain = math.gcd(self._grain, indexing.grain(self._flat, step))
-            outside, self._moving = self._moving, self._moving or step.primitive == "gather"
-            found = indexing.element(self._flat, step, indices, self.read)
+            outside, self._moving = self._moving, self._moving or step.primitive in indexing.MOVING
+            found = located(step, lambda: indexing.element(self._flat, step, indices, self.read))
             self._moving = outside
             return found
         # Before the operands: those of a step that is not element-wise need not have its axes.
-        expressions.known(step)
+        located(step, lambda: expressions.known(step))
         operands = [self.read(source, _aligned(indices, self._flat.types[source])) for source in step.inputs]
-        return expressions.element(self._flat, step, operands)
+        return located(step, lambda: expressions.element(self._flat, step, operands))
 
     def storage(self, slot: int) -> Storage:
         """How a stored value or constant lies in memory."""
@@ -192,15 +192,22 @@ class Emitter:
             self._tensors[argument] = te.placeholder(tuple(shape), dtype, name=name)
         return self._tensors[argument]
 
-    def is_memory(self, slot: int) -> bool:
-        """Whether a value is memory seen through transposes and cuts alone, so that reading it repeatedly costs nothing extra."""
+    def is_memory(self, slot: int, depths: Sequence[int] = ()) -> bool:
+        """Whether a value is memory seen through what divides no index of features, so that reading it repeatedly costs little.
+
+        With `depths`, its last axis is read by so many indices.
+        """
+        shape = self._flat.types[slot].shape
+        shape = (*shape[:-1], *depths) if depths else shape
         while slot not in self._stored and slot not in self._flat.constants:
             step = self._producers[slot]
-            if step.primitive not in ("transpose", "slice"):
+            if step.primitive not in ("transpose", "slice", "reshape"):
                 return False
             (slot,) = step.inputs
-        storage, kind = self.storage(slot), self._flat.types[slot]
-        return storage.shape[-1:] == kind.shape[-1:] or _units_only(storage.shape, kind.shape)
+            if step.primitive == "reshape" and not _cheap(shape, self._flat.types[slot].shape):
+                return False
+            shape = self._flat.types[slot].shape
+        return _cheap(shape, self.storage(slot).shape)
 
     # ---- writing -------------------------------------------------------------------------------------------------------------
 
@@ -238,7 +245,7 @@ class Emitter:
         geometry = dataclasses.replace(geometry, grain=self._grain)
         arguments = tuple(self._tensors)
         function = te.create_prim_func([*self._tensors.values(), result])
-        return Emitted(function, arguments, Storage(tuple(shape), tuple(filled or (1,)), kind.dtype), geometry)
+        return Emitted(function, arguments, Storage(tuple(shape or (1,)), tuple(filled or (1,)), kind.dtype), geometry)
 
     def anchor_at(self, anchor: Step, shape: Sequence[int], element: Callable[[Sequence[Index]], Any]) -> None:
         """Says where the anchor's elements are found, by index under `shape`."""
@@ -249,8 +256,9 @@ class Emitter:
         return index if isinstance(index, int) else self._ranges.simplify(index)
 
     def row(self, length: int) -> int:
-        """The length at which rows of the anchor's result are stored: filled, unless the epilogue goes through another shape."""
+        """The length at which rows of the anchor's result are stored: filled, unless the epilogue joins them with others."""
         anchor = self._kernel.anchor
+        outer = self._flat.types[anchor.output].shape[:-1] if anchor is not None else ()
         stack, seen = [self._kernel.output], set[int]()
         while anchor is not None and stack:
             slot = stack.pop()
@@ -258,7 +266,8 @@ class Emitter:
             if slot in seen or step is None or step is anchor or (slot in self._stored and slot != self._kernel.output):
                 continue
             seen.add(slot)
-            if step.primitive == "reshape":
+            around = (self._flat.types[slot].shape, self._flat.types[step.inputs[0]].shape if step.inputs else ())
+            if step.primitive == "reshape" and any(shape[: len(outer)] != outer for shape in around):
                 return length
             stack.extend(step.inputs)
         return filled_row(length)
@@ -305,8 +314,9 @@ def _aligned(indices: Sequence[Index], kind: Type) -> Sequence[Index]:
     return [0 if size == 1 else index for index, size in zip(indices, kind.shape, strict=True)]
 
 
-def _units_only(old: Sequence[int], new: Sequence[int]) -> bool:
-    return [size for size in old if size != 1] == [size for size in new if size != 1]
+def _cheap(old: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether the features keep their index under another shape, or no index at all is divided."""
+    return tuple(old[-1:]) == tuple(new[-1:]) or indexing.joins(old, new)
 
 
 def _number(value: np.ndarray, dtype: str) -> Any:

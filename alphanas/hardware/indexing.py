@@ -14,12 +14,27 @@ from alphanas.hardware.program import Flat, NotLowerable, Step
 Index = Any
 Reader = Callable[[int, Sequence[Index]], Any]
 """(slot, indices) → the element there."""
+MOVING = frozenset({"gather"})
+"""Steps whose indices into an operand are data: a reader analyses no such index but holds it inside."""
 Rule = Callable[[Flat, Step, Sequence[Index], Reader], Any]
 
 
 def regroup(indices: Sequence[Index], old: Sequence[int], new: Sequence[int]) -> list[Index]:
     """The indices under shape `new` of the element that `indices` name under shape `old`, in row-major order."""
     result: list[Index] = []
+    for before, after in _groups(old, new):
+        result.extend(_unravel(_ravel(indices[before], old[before]), new[after]))
+    return result
+
+
+def joins(old: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether `regroup` from one shape to the other divides no index: every new axis is one or several old ones."""
+    return all(sum(size != 1 for size in new[after]) <= 1 for _, after in _groups(old, new))
+
+
+def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[slice, slice]]:
+    """The shortest runs of axes of either shape that hold equally many elements."""
+    groups = []
     i = j = 0
     while i < len(old) or j < len(new):
         first_old, first_new = i, j
@@ -31,8 +46,8 @@ def regroup(indices: Sequence[Index], old: Sequence[int], new: Sequence[int]) ->
                 left, i = left * old[i], i + 1
             else:
                 right, j = right * new[j], j + 1
-        result.extend(_unravel(_ravel(indices[first_old:i], old[first_old:i]), new[first_new:j]))
-    return result
+        groups.append((slice(first_old, i), slice(first_new, j)))
+    return groups
 
 
 def _ravel(indices: Sequence[Index], shape: Sequence[int]) -> Index:
@@ -127,17 +142,24 @@ def guarded(
 
 def _concatenate(flat: Flat, step: Step, indices: Sequence[Index], read: Reader) -> Any:
     axis = step.params["dimension"]
-    starts, total = [], 0
+    parts, start = [], 0
     for slot in step.inputs:
-        starts.append(total)
-        total += flat.types[slot].shape[axis]
-    result = None
-    for slot, start in reversed(list(zip(step.inputs, starts, strict=True))):
-        inside = [i - start if place == axis else i for place, i in enumerate(indices)]
-        part = read(slot, inside)
-        end = start + flat.types[slot].shape[axis]
-        result = part if result is None else te.if_then_else(indices[axis] < end, part, result)
-    return result
+        parts.append((slot, start))
+        start += flat.types[slot].shape[axis]
+    return _part(parts, axis, indices, read)
+
+
+def _part(parts: Sequence[tuple[int, int]], axis: int, indices: Sequence[Index], read: Reader) -> Any:
+    """The element of whichever part holds it, found by halving; at a known index, of that part alone."""
+    if len(parts) == 1:
+        ((slot, start),) = parts
+        return read(slot, [i - start if place == axis else i for place, i in enumerate(indices)])
+    middle = len(parts) // 2
+    bound, index = parts[middle][1], indices[axis]
+    if isinstance(index, int):
+        return _part(parts[:middle] if index < bound else parts[middle:], axis, indices, read)
+    low, high = (_part(half, axis, indices, read) for half in (parts[:middle], parts[middle:]))
+    return te.if_then_else(index < bound, low, high)
 
 
 def grain(flat: Flat, step: Step) -> int:

@@ -17,9 +17,10 @@ from alphanas.hardware import indexing, rows, winograd
 from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, blocks_of
+from alphanas.hardware.flattening import flatten
 from alphanas.hardware.identity import identify
 from alphanas.hardware.kernels import Plan
-from alphanas.hardware.program import Flat, Step, Storage, flatten
+from alphanas.hardware.program import Flat, Step, Storage
 from alphanas.hardware.schedules import FORM, Knobs, scheduled
 
 REMEMBERED = 4096

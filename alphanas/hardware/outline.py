@@ -9,8 +9,9 @@ import functools
 
 from alphanas.hardware import rows
 from alphanas.hardware.canonical import canonical
+from alphanas.hardware.flattening import inline
 from alphanas.hardware.kernels import Plan
-from alphanas.hardware.program import Flat, Writer, inline
+from alphanas.hardware.program import Flat, Writer
 from properties import jaxpr
 from synth.graph import Graph
 from synth.op import Op, Value, avals_of, state_of

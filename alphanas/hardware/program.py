@@ -1,7 +1,4 @@
-"""The inference trace of a function as a flat list of steps: calls inlined, constants folded, dead steps gone.
-
-Shapes are static here: the batch is fixed when a model is lowered. Steps have one output each; `split` becomes slices.
-"""
+"""A straight-line program of steps with one output each, which is what lowering works on; `flattening` makes it of a function."""
 
 from __future__ import annotations
 
@@ -9,25 +6,23 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from properties import jaxpr
-
-GROWING = frozenset({"broadcast_in_dim", "iota", "tile"})
-"""Primitives that make large arrays of small ones; they are computed where they are read and never folded into a constant."""
 PLACEHOLDER = 0.7
 """Stands for a number that is not known; nothing can be made of it."""
+Result = TypeVar("Result")
 
 
 class NotLowerable(Exception):
-    """A step that has no lowering. `primitive` names it; the text says what was seen and why."""
+    """A step that has no lowering. `primitive` names it, `source` the node and line it came from; the text says why as well."""
 
-    def __init__(self, primitive: str, because: str) -> None:
+    def __init__(self, primitive: str, because: str, source: str = "") -> None:
         self.primitive = primitive
         self.because = because
-        super().__init__(f"cannot lower {primitive}: {because}")
+        self.source = source
+        super().__init__(f"cannot lower {primitive}: {because}{f' ({source})' if source else ''}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,23 @@ class Step:
     params: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
     """The named scope that it comes from: of a graph, the node."""
+    source: str = ""
+    """The line that it comes from."""
+
+
+def place(origin: str, source: str) -> str:
+    """The node and the line that something comes from, as far as they are known."""
+    return ", ".join(part for part in (f"node {origin}" if origin else "", source) if part)
+
+
+def located(step: Step, action: Callable[[], Result]) -> Result:
+    """What `action` returns; a NotLowerable of it says where the step came from."""
+    try:
+        return action()
+    except NotLowerable as error:
+        if error.source:
+            raise
+        raise NotLowerable(error.primitive, error.because, place(step.origin, step.source)) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +105,9 @@ class Writer:
         self.unknown: set[int] = set()
         """Constants of which shape and dtype alone are known."""
         self.origin = ""
-        """What the next steps come from."""
+        """The named scope that the next steps come from."""
+        self.source = ""
+        """The line that the next steps come from."""
 
     def slot(self, shape: Sequence[int], dtype: str) -> int:
         """A new slot of this type."""
@@ -107,6 +121,10 @@ class Writer:
         self.constants[slot] = array
         return slot
 
+    def knows(self, slots: Iterable[int]) -> bool:
+        """Whether the values of all these slots are known constants."""
+        return all(slot in self.constants and slot not in self.unknown for slot in slots)
+
     def placeholder(self, shape: Sequence[int], dtype: str) -> int:
         """A new slot that stands for a constant whose values are not known; it takes no memory."""
         slot = self.slot(shape, dtype)
@@ -119,7 +137,7 @@ class Writer:
     ) -> int:
         """Appends a step and returns the slot of its result."""
         slot = self.slot(shape, dtype)
-        self.steps.append(Step(primitive, tuple(inputs), slot, params or {}, self.origin))
+        self.steps.append(Step(primitive, tuple(inputs), slot, params or {}, self.origin, self.source))
         return slot
 
     def flat(self, inputs: Sequence[int], outputs: Sequence[int]) -> Flat:
@@ -137,70 +155,3 @@ class Writer:
 @functools.lru_cache(maxsize=4096)
 def _placeholder(kind: Type) -> np.ndarray:
     return np.broadcast_to(np.array(PLACEHOLDER).astype(kind.dtype), kind.shape)
-
-
-def flatten(function: Callable[..., Any], *inputs: Any) -> Flat:
-    """The flat program of `function` on inputs of these shapes (arrays or `ShapeDtypeStruct`s).
-
-    Weights that the function closes over become constants. Raises NotLowerable for control flow and for steps of several results.
-    """
-    closed, _ = jaxpr.trace(function, *inputs)
-    traced = jaxpr.program(closed)
-    writer = Writer()
-    arguments = [writer.slot(traced.types[slot].shape, traced.types[slot].dtype) for slot in traced.inputs]
-    return writer.flat(arguments, inline(writer, traced, arguments))
-
-
-def inline(writer: Writer, program: jaxpr.Program, arguments: Sequence[int]) -> list[int]:
-    """Writes a program's steps on these slots; returns the slots of its outputs."""
-    slots: dict[int, int] = dict(zip(program.inputs, arguments, strict=True))
-    for slot, value in program.constants.items():
-        slots[slot] = writer.constant(np.asarray(value).astype(program.types[slot].dtype))
-    around = writer.origin
-    for equation in program.equations:
-        operands = [slots[slot] for slot in equation.inputs]
-        # Inside of a called function, the scope of the call says more than that of its body.
-        writer.origin = around or equation.scope
-        results = _results(writer, equation, operands)
-        writer.origin = around
-        slots.update(zip(equation.outputs, results, strict=True))
-    return [slots[slot] for slot in program.outputs]
-
-
-def _results(writer: Writer, equation: jaxpr.Equation, operands: list[int]) -> list[int]:
-    if equation.primitive in ("cond", "scan", "while"):
-        raise NotLowerable(equation.primitive, f"control flow has no lowering{_at(equation)}")
-    if equation.programs:
-        (called,) = equation.programs
-        return inline(writer, called, operands[len(operands) - called.input_count :])
-    constants = [writer.constants.get(slot) for slot in operands]
-    known = [value for value in constants if value is not None]
-    size = sum(math.prod(result.shape) for result in equation.output_types)
-    grows = equation.primitive in GROWING and size > max([1, *(value.size for value in known)])
-    if len(known) == len(operands) and not grows:
-        if not writer.unknown.isdisjoint(operands):
-            return [writer.placeholder(result.shape, result.dtype) for result in equation.output_types]
-        return [writer.constant(value) for value in equation.evaluate(known)]
-    if equation.primitive == "split":
-        return _slices(writer, equation, operands[0])
-    if len(equation.outputs) != 1:
-        raise NotLowerable(equation.primitive, f"it has {len(equation.outputs)} results{_at(equation)}")
-    (result,) = equation.output_types
-    return [writer.step(equation.primitive, operands, result.shape, result.dtype, equation.params)]
-
-
-def _slices(writer: Writer, equation: jaxpr.Equation, operand: int) -> list[int]:
-    axis, start, results = equation.params["axis"], 0, []
-    shape = writer.types[operand].shape
-    for result in equation.output_types:
-        begin = [0] * len(shape)
-        begin[axis] = start
-        start += result.shape[axis]
-        end = [low + size for low, size in zip(begin, result.shape, strict=True)]
-        bounds = {"start_indices": begin, "limit_indices": end, "strides": None}
-        results.append(writer.step("slice", [operand], result.shape, result.dtype, bounds))
-    return results
-
-
-def _at(equation: jaxpr.Equation) -> str:
-    return f", at {equation.source}" if equation.source else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tvm import te, tirx
@@ -164,11 +164,22 @@ def sums_of(emitter: Emitter, step: Step, prefix: str, names: list[str]) -> tupl
     return own, lanes
 
 
+JOINS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "sum": lambda a, b: a + b,
+    "prod": lambda a, b: a * b,
+    "xor": lambda a, b: a ^ b,
+    "max": te.max,
+    "min": te.min,
+    "or": tirx.Or,
+    "and": tirx.And,
+}
+
+
 def _tree(kind: str, values: Sequence[Any]) -> Any:
     """All values joined in pairs of pairs: a chain would wait for every single step."""
-    join = {"sum": lambda a, b: a + b, "prod": lambda a, b: a * b, "max": te.max, "min": te.min, "or": tirx.Or, "and": tirx.And}
+    join = JOINS[kind]
     while len(values) > 1:
-        pairs = [join[kind](a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        pairs = [join(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = pairs + list(values[len(pairs) * 2 :])
     return values[0]
 
@@ -181,6 +192,8 @@ def _reducer(kind: str, dtype: str) -> tuple[Callable[..., Any], Any]:
         return _maximum(dtype), tirx.const(False, "bool") if dtype == "bool" else tirx.min_value(dtype)
     if kind in ("min", "and"):
         return _minimum(dtype), tirx.const(True, "bool") if dtype == "bool" else tirx.max_value(dtype)
+    if kind == "xor":
+        return te.comm_reducer(lambda a, b: a ^ b, lambda t: tirx.const(0, t)), tirx.const(0, dtype)
     if kind == "prod":
         return te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t)), tirx.const(1, dtype)
     raise NotLowerable(f"reduce_{kind}", "no rule for this reduction")

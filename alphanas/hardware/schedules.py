@@ -128,7 +128,6 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     shared = schedule.fuse(*front, block) if front else block
     sums = schedule.get_sblock("sums")
     schedule.compute_at(sums, column_out, preserve_unit_loops=True)
-    schedule.set_scope(sums, 0, "local")
     for name in geometry.prologues:
         stage = schedule.get_sblock(name)
         schedule.compute_at(stage, shared, preserve_unit_loops=True)
@@ -149,11 +148,10 @@ def _winograd(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     across, down = schedule.get_loops(columns)[-2], schedule.get_loops(columns)[-3]
     schedule.reorder(across, down)
     schedule.compute_at(pixels, across, preserve_unit_loops=True)
-    schedule.set_scope(pixels, 0, "local")
     _store(schedule, pixels, 4)
 
     sums = schedule.get_sblock("sums")
-    kept = schedule.cache_write(sums, 0, "local")
+    kept = schedule.cache_write(sums, 0, "global")
     *places, tile, feature, lane = schedule.get_loops(kept)
     tile_out, tile_in = schedule.split(tile, [None, knobs.column])
     panel, feature_in = schedule.split(feature, [None, knobs.blocks])
@@ -185,7 +183,6 @@ def _filter(schedule: Any, shared: Any, stages: Sequence[Any], last: Any, parall
     """Small matrices times a tile, one stage after the other, all unrolled, features in a vector."""
     for stage in reversed(stages):
         schedule.compute_at(stage, shared, preserve_unit_loops=True)
-        schedule.set_scope(stage, 0, "local")
     if parallel:
         schedule.parallel(shared)
     for stage in (*stages, last):
@@ -226,7 +223,6 @@ def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:
     sums = schedule.get_sblock("sums")
     # Without the unit loops the positions below would shift.
     schedule.compute_at(sums, tile, preserve_unit_loops=True)
-    schedule.set_scope(sums, 0, "local")
     _accumulate(schedule, geometry, sums, tile)
     _store(schedule, schedule.get_sblock("result"), 1)
 
@@ -298,8 +294,6 @@ def _reduction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     shared = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
     schedule.compute_at(sums, shared, preserve_unit_loops=True)
     schedule.compute_at(parts, shared, preserve_unit_loops=True)
-    schedule.set_scope(sums, 0, "local")
-    schedule.set_scope(parts, 0, "local")
     inner = schedule.get_loops(parts)
     reduced = inner[len(inner) - geometry.reductions :]
     lane = inner[len(inner) - geometry.reductions - 1]
@@ -317,7 +311,6 @@ def _rows(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     for name in reversed(geometry.stages):
         stage = schedule.get_sblock(name)
         schedule.compute_at(stage, shared, preserve_unit_loops=True)
-        schedule.set_scope(stage, 0, "local")
     if knobs.parallel:
         schedule.parallel(shared)
     for name in geometry.stages:
@@ -348,7 +341,6 @@ def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     rest, vector = schedule.split(last, [None, min(_vector(extent), 16) if extent % 16 == 0 or extent <= 16 else _vector(extent)])
     shared = schedule.fuse(*outer, rest) if outer else rest
     schedule.compute_at(sums, shared, preserve_unit_loops=True)
-    schedule.set_scope(sums, 0, "local")
     loops = schedule.get_loops(sums)
     reductions = loops[len(loops) - geometry.reductions :]
     spatial = loops[1 : len(loops) - geometry.reductions]

@@ -12,6 +12,7 @@ import numpy as np
 
 from synth.graph import Graph, Input, Node
 from synth.op import Op
+from tests.alphanas.hardware import primitives
 from tests.harnesses import OP_CASES, dtype_of
 from tests.strategies import random_graph
 
@@ -210,6 +211,12 @@ def _functions() -> list[Case]:
         Case("residual_block", residual_block, (image,)),
         Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),
         Case("attention", attention, (array(2, 17, 12),)),
+        Case("ordered", primitives.ordered, (array(4, 37),), 0.0),
+        Case("running", primitives.running, (array(4, 37),), 1e-6),
+        Case("dynamic", primitives.dynamic, (array(4, 37), primitives.AT), 1e-6),
+        Case("functions", primitives.functions, (array(4, 37),), 1e-6),
+        Case("integers", primitives.integers, ((array(4, 37) * 100).astype(np.int32),), 0.0),
+        Case("control", primitives.control, (array(4, 37), primitives.AT), 1e-6),
         Case("same_value_out", lambda x: (x, x * 2, jnp.float32(3.0)), (array(2, 3),)),
     ]
 

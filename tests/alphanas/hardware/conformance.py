@@ -12,11 +12,13 @@ import tvm
 from tvm import relax
 
 from alphanas.errors import UserError
-from alphanas.hardware import expressions, indexing, lowering, schedules, tuning
+from alphanas.hardware import canonical, decompositions, expressions, flattening, indexing, lowering, schedules, tuning
 from alphanas.hardware.machine import Machine, this_machine, use_threads
-from alphanas.hardware.program import flatten
 from alphanas.hardware.tasks import difference
+from properties import jaxpr
 from tests.alphanas.hardware.cases import Case, array, cases, convolution
+
+RULES = (flattening.RULES, decompositions.DECOMPOSITIONS, canonical.RULES, expressions.RULES, indexing.RULES)
 
 
 def outputs(lowered: Any, knobs: Any, machine: Machine, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
@@ -52,6 +54,12 @@ def of_knobs(case: Case, machine: Machine) -> list[float]:
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
 
 
+def primitives(program: jaxpr.Program) -> set[str]:
+    """The names of all primitives of a program and of those that it calls."""
+    inner = [primitives(called) for equation in program.equations for called in equation.programs]
+    return {equation.primitive for equation in program.equations}.union(*inner)
+
+
 def vectors(cpu: str) -> list[int] | str:
     """(lanes, registers of a tile) for a CPU, or why there are none."""
     try:
@@ -65,7 +73,7 @@ def main() -> None:
     use_threads(2)
     machine = this_machine(2)
     table = cases()
-    steps = {step.primitive for case in table for step in flatten(case.function, *case.inputs).steps}
+    steps = {name for case in table for name in primitives(jaxpr.program(jaxpr.trace(case.function, *case.inputs)[0]))}
     dense = Case("dense", lambda x: x @ array(24, 40), (array(48, 24),))
     depthwise = Case("depthwise", convolution(40, 40, groups=40), (array(1, 16, 16, 40),))
     report = {
@@ -78,7 +86,7 @@ def main() -> None:
         },
         "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
-        "rules": sorted({*expressions.RULES, *indexing.RULES}),
+        "rules": sorted({name for table in RULES for name in table}),
         "seen": sorted(steps),
     }
     print(json.dumps(report))

@@ -15,11 +15,12 @@ from alphanas.hardware import rows
 from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Emitted
+from alphanas.hardware.flattening import flatten
 from alphanas.hardware.identity import identify
 from alphanas.hardware.kernels import Plan
 from alphanas.hardware.lowering import lower, lowered_plan
 from alphanas.hardware.outline import outline
-from alphanas.hardware.program import Storage, flatten
+from alphanas.hardware.program import Storage
 from alphanas.models import zoo
 from synth.graph import Graph
 from tests.alphanas.hardware.cases import array, cases

@@ -10,15 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax.extend.core.primitives as core
 import pytest
 
 from alphanas.execution import thread_environment
+from alphanas.hardware.refusals import REFUSED
+from properties.jaxpr import STRUCTURAL
 from tests.alphanas.hardware import cases
 
 ROOT = Path(__file__).parents[3]
 TOLERANCES = {case.name: case.tolerance for case in cases._functions()}
-UNSEEN = {"add_any", "copy", "broadcast_in_dim"}
-"""Rules for primitives that only gradients make, or that another one stands for."""
+UNSEEN = {"add_any", "copy", "copy_p", "pvary", "sharding_constraint", "layout_constraint", "optimization_barrier", "name"}
+"""Rules for primitives that only gradients or several devices make, or that change nothing."""
+PRIMITIVES = sorted(getattr(core, name).name for name in dir(core) if name.endswith("_p"))
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +59,9 @@ def test_vectors_are_those_of_the_cpu_and_an_unknown_cpu_is_refused(report: Any)
 
 def test_every_rule_is_tried(report: Any) -> None:
     assert set(report["rules"]) - set(report["seen"]) <= UNSEEN
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_every_primitive_of_jax_is_lowered_or_refused_with_a_reason(report: Any, name: str) -> None:
+    lowered = name in {*report["rules"], *STRUCTURAL}
+    assert lowered != bool(REFUSED.get(name))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 
 from alphanas.hardware.canonical import canonical
+from alphanas.hardware.flattening import flatten
 from alphanas.hardware.kernels import ANCHORS, plan
-from alphanas.hardware.program import NotLowerable, flatten
+from alphanas.hardware.program import NotLowerable
 from alphanas.hardware.rows import exits, grouped
+from alphanas.models.zoo.net import Net
+from synth.ops.activation import Gelu
 from tests.alphanas.hardware import cases
 
 IMAGE = cases.array(1, 8, 8, 16)
@@ -105,18 +110,36 @@ def test_what_goes_row_by_row_is_one_kernel(function: object, kernels: list[tupl
 
 
 @pytest.mark.parametrize(
-    ("primitive", "function"),
+    ("primitive", "function", "reason"),
     [
-        ("scan", lambda x: jax.lax.scan(lambda carry, row: (carry + row, row), x[0], x)[0]),
-        ("while", lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x)),
-        ("top_k", lambda x: jax.lax.top_k(x, 2)[0]),
-        ("conv_general_dilated", lambda x: jax.lax.conv(x, x, (1, 1), "SAME")),
+        ("scan", lambda x: jax.lax.scan(lambda carry, _: (carry * 2 + 1, None), x, length=9999)[0], "9999 rounds of 2 steps"),
+        ("while", lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x), "depends on the data"),
+        ("lgamma", jax.scipy.special.gammaln, "special function"),
+        ("fft", lambda x: jnp.fft.rfft(x).real, "complex"),
+        ("random_seed", lambda x: x + jax.random.uniform(jax.random.key(x[0, 0, 0, 0].astype(int))), "random"),
+        ("cholesky", lambda x: jnp.linalg.cholesky(x), "matrices"),
+        ("convert_element_type", lambda x: x.astype(jnp.bfloat16), "on bfloat16"),
+        ("conv_general_dilated", lambda x: jax.lax.conv(x, x, (1, 1), "SAME"), "depends on the data"),
     ],
 )
-def test_what_has_no_lowering_is_named(primitive: str, function: object) -> None:
-    with pytest.raises(NotLowerable, match=primitive) as raised:
-        canonical(flatten(function, np.ones((2, 2, 2, 2), np.float32)))  # type: ignore[arg-type]
+def test_what_has_no_lowering_is_named_with_its_reason_its_node_and_its_line(
+    primitive: str, function: Callable[..., object], reason: str
+) -> None:
+    def node(x: jax.Array) -> object:
+        with jax.named_scope("head"):
+            return function(x)
+
+    with pytest.raises(NotLowerable, match=rf"{primitive}: .*{reason}.*node head.*test_program.py:\d+") as raised:
+        canonical(flatten(node, np.ones((2, 2, 2, 2), np.float32)))
     assert raised.value.primitive == primitive
+
+
+def test_a_node_of_a_graph_is_named() -> None:
+    net = Net((4, 4, 1))
+    net(Gelu(), net.input, name="curve")
+    graph = net.graph("curve")
+    flat = flatten(functools.partial(graph.apply, graph.init(jax.random.key(0))), np.ones((1, 4, 4, 1), np.float32))
+    assert {step.origin for step in flat.steps} == {"curve"}
 
 
 def test_the_room_loads_no_tvm() -> None:
