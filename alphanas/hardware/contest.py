@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from alphanas.hardware.timing import ATTEMPTS, Latency, settled_number
 ROUNDS = 3
 ROUND_MS = 2
 """Each candidate is timed in so many rounds of at least so long, in turns with the others; its best round counts."""
+ROUNDS_BYTES = (1 << 22, 1 << 26)
+"""Beyond a core's own cache, and beyond all caches."""
+MOST_COPIES = 1024
 REPEATS = 7
 """Repeats that a record's median and spread are taken over."""
 
@@ -49,6 +53,48 @@ class Contest:
             with turn("cpu", "a kernel"):
                 found.append(Latency(tuple(map(float, timer(*self._arrays[place]).results)), number))
         return min(found, key=lambda latency: latency.spread / latency.median)
+
+    def among(self, place: int, weights: Sequence[int]) -> tuple[tuple[int, float], ...]:
+        """(bytes, seconds more that a run takes among so many bytes of other data): see `Record.caches`.
+
+        The kernel goes round copies of what it reads and writes. In the larger round only the `weights` (positions of arguments)
+        are many: values are fresh from the kernel before, weights were last read a whole network ago.
+        """
+        function, own = self._compiled[self._names[place]], self._arrays[place]
+        sizes = [int(np.prod(array.shape)) * np.dtype(str(array.dtype)).itemsize for array in own]
+        heavy = sum(sizes[position] for position in weights)
+        found: list[tuple[int, float]] = []
+        for round_bytes in ROUNDS_BYTES:
+            values = min(MOST_COPIES, -(-ROUNDS_BYTES[0] // max(1, sum(sizes))))
+            copies = min(MOST_COPIES, -(-round_bytes // max(1, heavy))) if round_bytes > ROUNDS_BYTES[0] else values
+            if round_bytes > ROUNDS_BYTES[0] and copies <= values:
+                found.append((round_bytes, found[-1][1]))
+                continue
+            rings = [
+                [_copied(array) for _ in range(copies if position in weights else values)] for position, array in enumerate(own)
+            ]
+            many = [[ring[number % len(ring)] for ring in rings] for number in range(max(copies, values))]
+            with turn("cpu", "a kernel among other data"):
+                alone, among = _round(function, [own] * len(many)), _round(function, many)
+            found.append((round_bytes, max(0.0, among - alone)))
+        return tuple(found)
+
+
+def _copied(array: Any) -> Any:
+    copy = tvm.runtime.empty(tuple(map(int, array.shape)), str(array.dtype), tvm.cpu())
+    array.copyto(copy)
+    return copy
+
+
+def _round(function: Any, calls: Sequence[Sequence[Any]]) -> float:
+    """Seconds of one call, in the best of some rounds of all of them."""
+    best = float("inf")
+    for _ in range(ROUNDS + 1):
+        begin = time.perf_counter()
+        for each in calls:
+            function(*each)
+        best = min(best, time.perf_counter() - begin)
+    return best / len(calls)
 
 
 def arguments(function: Any) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphanas.execution import TaskFailure
+from alphanas.hardware.predicting import complete, footprint, seconds_of
 from alphanas.hardware.program import NotLowerable
 from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Record, Records
 
@@ -58,7 +59,7 @@ def tune_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:
     lowered, number = _found(payload, machine)
     with _opened(payload) as store:
         end = time.monotonic() + payload["within_s"]
-        found = tuning.fill(store, lowered, machine, [number], end=end, steadier_than=UNSTEADY)
+        found = tuning.fill(store, lowered, machine, [number], end=end, steadier_than=UNSTEADY, among=True)
         return {"candidates": found[number][1] if number in found else None, "notes": store.notes}
 
 
@@ -91,17 +92,17 @@ def predict(payload: Mapping[str, Any]) -> dict[str, Any]:
     with _opened(payload) as store:
         overhead = known_overhead(store, machine)
         before = store.known(device)
-        missing = [n for n in tuning.heaviest_first(lowered) if lowered.keys[n] not in before]
+        missing = [n for n in tuning.heaviest_first(lowered) if not complete(before.get(lowered.keys[n]))]
         if missing:
-            tuning.fill(store, lowered, machine, missing, end=time.monotonic() + payload["within_s"])
+            tuning.fill(store, lowered, machine, missing, end=time.monotonic() + payload["within_s"], among=True)
         now = store.known(device)
-        keys = set(lowered.keys)
+        keys, ready = set(lowered.keys), {key for key, record in before.items() if complete(record)}
         return {
             "latency_ms": _predicted(lowered, now, overhead),
             "how": "records",
-            "known": len(keys & set(before)),
-            "tuned": len(keys & set(now)) - len(keys & set(before)),
-            "unknown": len(keys - set(now)),
+            "known": len(keys & ready),
+            "tuned": len({key for key in keys - ready if complete(now.get(key))}),
+            "unknown": len({key for key in keys if not complete(now.get(key))}),
             "kernels": len(lowered.calls),
             "batch": payload["batch"],
             "threads": payload["threads"],
@@ -149,9 +150,10 @@ def _found(payload: Mapping[str, Any], machine: Machine) -> tuple[Lowered, int]:
 def _predicted(lowered: Lowered, known: Mapping[str, Record], overhead: Mapping[str, float]) -> float | None:
     """Milliseconds of one call; None where a kernel is unknown."""
     keys = [lowered.keys[call.task] for call in lowered.calls]
-    if not known.keys() >= set(keys):
+    if not all(complete(known.get(key)) for key in keys):
         return None
-    return 1e3 * (sum(known[key].seconds for key in keys) + overhead["call"] + overhead["kernel"] * len(keys))
+    size = footprint(lowered.flat, [call.output for call in lowered.calls])
+    return 1e3 * seconds_of([known[key] for key in keys], size, overhead)
 
 
 def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:

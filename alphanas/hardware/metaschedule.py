@@ -65,6 +65,8 @@ def fill(store: Records, lowered: Lowered, machine: Machine, trials: Mapping[int
         record = tuning.recorded(
             task, key, METASCHEDULE, {"function": _packed(function), "exact": lowered.exacts[number]}, latency, wanted
         )
+        weights = [place for place, argument in enumerate(task.arguments) if argument.block]
+        record = dataclasses.replace(record, caches=contest.among(0, weights))
         if before is not None and before.seconds < record.seconds:
             record = dataclasses.replace(before, trials=wanted)
         store.add(here, record)

@@ -1,18 +1,21 @@
 """Latency of a graph from what is on record of its kernels: nothing is compiled, nothing is run. Needs no TVM.
 
-The sum of its kernels' seconds, and the measured overhead of a call and of each kernel in it. A kernel that runs for microseconds
-finds its data in another state in a network than alone; `experiments/bench/records.py` measures how far the sum lies off.
+The sum of its kernels' seconds among as many bytes of other data as the network has, and the measured overhead of a call and of
+each kernel in it. `experiments/bench/records.py` measures how far it lies off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from alphanas.hardware.identity import identify
 from alphanas.hardware.kernels import Plan
 from alphanas.hardware.outline import outline
-from alphanas.hardware.program import Storage
+from alphanas.hardware.program import Flat, Storage
 from alphanas.hardware.records import Device, Record, Records
 from synth.graph import Graph
 
@@ -25,6 +28,34 @@ class Prediction:
     known: int
     unknown: int
     calls: int
+
+
+ALONE = 1 << 18
+"""Bytes of other data that leave a kernel as it is alone."""
+
+
+def complete(record: Record | None) -> bool:
+    """Whether a record tells all that a prediction wants."""
+    return record is not None and bool(record.caches)
+
+
+def footprint(flat: Flat, outputs: Sequence[int]) -> int:
+    """Bytes that one call of a network goes through: its weights, and the largest value that a kernel leaves, read and written."""
+    weights = sum(array.size * array.itemsize for array in flat.constants.values())
+    values = [flat.types[slot].size * np.dtype(flat.types[slot].dtype).itemsize for slot in outputs]
+    return int(weights + 2 * max(values, default=0))
+
+
+def seconds_of(records: Sequence[Record], size: int, overhead: Mapping[str, float]) -> float:
+    """Seconds of one call of a network: the records of its kernels, one for each, in a network of so many bytes."""
+    own = sum(record.seconds + more(record, size) for record in records)
+    return own + overhead["call"] + overhead["kernel"] * len(records)
+
+
+def more(record: Record, size: int) -> float:
+    """Seconds that a kernel takes more among so many bytes of other data: on lines through its record's, by their logarithm."""
+    points = ((ALONE, 0.0), *record.caches)
+    return float(np.interp(math.log2(max(size, 1)), [math.log2(each) for each, _ in points], [extra for _, extra in points]))
 
 
 class Predictor:
@@ -50,16 +81,17 @@ class Predictor:
     def _predicted(self, plan: Plan) -> Prediction:
         producers = {step.output: step for step in plan.flat.steps}
         storages: dict[int, Storage] = {}
-        counts: dict[str, int] = {}
+        keys: list[str] = []
         for kernel in plan.kernels:
             key = identify(plan, producers, storages, kernel, self.device.lanes).key
-            counts[key] = counts.get(key, 0) + 1
+            keys.append(key)
             if key in self._known:
                 # What it leaves in memory is part of what its readers are.
                 storages[kernel.output] = self._known[key].storage
-        known = [key for key in counts if key in self._known]
+        distinct = set(keys)
+        known = [key for key in distinct if complete(self._known.get(key))]
         seconds = None
-        if len(known) == len(counts) and self._overhead is not None:
-            own = sum(self._known[key].seconds * count for key, count in counts.items())
-            seconds = own + self._overhead["call"] + self._overhead["kernel"] * len(plan.kernels)
-        return Prediction(seconds, len(known), len(counts) - len(known), len(plan.kernels))
+        if len(known) == len(distinct) and self._overhead is not None:
+            size = footprint(plan.flat, [kernel.output for kernel in plan.kernels])
+            seconds = seconds_of([self._known[key] for key in keys], size, self._overhead)
+        return Prediction(seconds, len(known), len(distinct) - len(known), len(plan.kernels))

@@ -35,7 +35,9 @@ from typing import Any
 from alphanas.errors import FAILED, UserError
 from alphanas.hardware.program import Storage
 
-FORMAT = 1
+FORMAT = 2
+MIGRATIONS = {1: "ALTER TABLE records ADD COLUMN caches TEXT NOT NULL DEFAULT '[]'"}
+"""Format → what makes it the next one."""
 BUSY_S = 30.0
 LARGEST = 1 << 30
 TEMPLATE, METASCHEDULE = "template", "metaschedule"
@@ -47,7 +49,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS records (
         device INTEGER NOT NULL REFERENCES devices(id), kernel TEXT NOT NULL, how TEXT NOT NULL, kind TEXT NOT NULL,
         work INTEGER NOT NULL, storage TEXT NOT NULL, schedule TEXT NOT NULL, seconds REAL NOT NULL, spread REAL NOT NULL,
-        trials INTEGER NOT NULL, time REAL NOT NULL, PRIMARY KEY (device, kernel, how))""",
+        trials INTEGER NOT NULL, time REAL NOT NULL, caches TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (device, kernel, how))""",
 )
 
 
@@ -74,7 +76,8 @@ class Record:
     """One kernel's best schedule of a kind (`how`), with the seconds of a run, their spread, and the candidates that were timed.
 
     `seconds` is the lower quartile of the repeats, since what disturbs a kernel only ever adds, and `spread` their interquartile
-    range. `storage` is how the result lies in memory; `work` counts multiply-adds.
+    range. `storage` is how the result lies in memory; `work` counts multiply-adds. `caches` says how many seconds more a run takes
+    among so many bytes of other data, in rising order: alone, a kernel finds what it reads in the nearest caches.
     """
 
     kernel: str
@@ -87,6 +90,7 @@ class Record:
     spread: float = 0.0
     trials: int = 0
     time: float = field(default_factory=time.time)
+    caches: tuple[tuple[int, float], ...] = ()
 
     @property
     def unsteadiness(self) -> float:
@@ -189,14 +193,14 @@ class Records:
     def add(self, device: Device, record: Record) -> None:
         """Keeps a record, unless there is one of its kind that was found by as many trials and spreads no more."""
         before = self.find(device, record.kernel, record.how)
-        if before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness:
+        better = before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness
+        if before is not None and better and (before.caches or not record.caches):
             return
         storage = json.dumps(dataclasses.asdict(record.storage))
         schedule = json.dumps(record.schedule)
         row = (record.kernel, record.how, record.kind, record.work, storage, schedule, record.seconds, record.spread)
-        kept = self._write(
-            device, f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * 11)})", *row, record.trials, record.time
-        )
+        statement = f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * 12)})"
+        kept = self._write(device, statement, *row, record.trials, record.time, json.dumps(record.caches))
         if not kept:
             self._unkept[device, record.kernel, record.how] = record
 
@@ -378,9 +382,15 @@ def _looked_at(connection: sqlite3.Connection) -> tuple[int, set[str]]:
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
-    _, tables = _looked_at(connection)
+    format_, tables = _looked_at(connection)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    if 0 < format_ < FORMAT:
+        connection.execute("BEGIN IMMEDIATE")
+        for passed in range(_looked_at(connection)[0], FORMAT):  # another process may have come first
+            connection.execute(MIGRATIONS[passed])
+            connection.execute(f"PRAGMA user_version = {passed + 1}")
+        connection.execute("COMMIT")
     if not {"devices", "records"} <= tables:
         for table in TABLES:
             connection.execute(table)
@@ -401,11 +411,13 @@ def _salvaged(aside: Path, target: sqlite3.Connection) -> int:
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(aside.with_name(aside.name + "-wal"), copy.with_name(copy.name + "-wal"))
         with contextlib.closing(sqlite3.connect(copy)) as source:
-            for table, width in (("devices", 10), ("records", 11)):
+            for table in ("devices", "records"):
                 cursor = source.execute(f"SELECT * FROM {table}")
+                columns = ", ".join(column[0] for column in cursor.description)
+                statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({', '.join('?' * len(cursor.description))})"
                 with contextlib.suppress(sqlite3.DatabaseError):
                     while (row := cursor.fetchone()) is not None:
-                        target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * width)})", row)
+                        target.execute(statement, row)
                         saved += table == "records"
     return saved
 
@@ -424,7 +436,8 @@ def _record(row: sqlite3.Row) -> Record | None:
     try:
         kept = Storage(tuple(map(int, storage["shape"])), tuple(map(int, storage["filled"])), str(storage["dtype"]))
         numbers = float(row["seconds"]), float(row["spread"]), int(row["trials"]), float(row["time"])
-        return Record(str(row["kernel"]), str(row["how"]), str(row["kind"]), int(row["work"]), kept, schedule, *numbers)
+        caches = tuple((int(size), float(more)) for size, more in _json(row["caches"]))
+        return Record(str(row["kernel"]), str(row["how"]), str(row["kind"]), int(row["work"]), kept, schedule, *numbers, caches)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -83,10 +83,12 @@ def fill(
     *,
     end: float,
     steadier_than: float = math.inf,
+    among: bool = False,
 ) -> dict[int, tuple[Record, int]]:
     """The record of each of these tasks, and how many candidates were timed for it; tasks not reached before `end` are missing.
 
-    A record that spreads by `steadier_than` of its seconds or more is as good as none.
+    A record that spreads by `steadier_than` of its seconds or more is as good as none. With `among`, each is completed by what
+    other data in the caches cost, which predictions want to know.
     """
 
     def usable(record: Record) -> bool:
@@ -118,8 +120,11 @@ def fill(
                 if busy >= len(left):  # all that is left is with others
                     time.sleep(POLL_S)
                 continue
+        if among and not record.caches:
+            record = dataclasses.replace(record, caches=caches_of(lowered.tasks[number], record, machine))
+            store.add(here, record)
         known[key] = record
-        found.setdefault(number, (record, 0))
+        found[number] = (record, found[number][1] if number in found else 0)
         busy = 0
     return found
 
@@ -151,6 +156,14 @@ def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
     place = list(seconds).index(best)
     contest, place = (contests[0], place) if place < len(tiles) else (contests[1], place - len(tiles))
     return recorded(task, key, TEMPLATE, dataclasses.asdict(best), contest.steady(place, seconds[best]), len(seconds)), len(seconds)
+
+
+def caches_of(task: Emitted, record: Record, machine: Machine) -> tuple[tuple[int, float], ...]:
+    """What other data in the caches cost a template's kernel: see `Record.caches`."""
+    knobs = Knobs(**record.schedule)
+    reads = task.form(knobs.form).arguments
+    weights = [place for place, argument in enumerate(reads) if argument.block or argument.winograd]
+    return _contest(task, [knobs], machine).among(0, weights)
 
 
 def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latency: Latency, trials: int) -> Record:

@@ -10,7 +10,7 @@ import pytest
 
 from alphanas.hardware.identity import identify
 from alphanas.hardware.outline import outline
-from alphanas.hardware.predicting import Predictor
+from alphanas.hardware.predicting import Predictor, more
 from alphanas.hardware.program import Storage
 from alphanas.hardware.records import TEMPLATE, Device, Record, Records
 from alphanas.hardware.spending import Need, shares
@@ -19,6 +19,10 @@ from synth.graph import Graph
 
 HERE = Device("znver4", "a CPU x2", 16, 24, 2, "0.27.0", "c0de")
 OVERHEAD = {"call": 5e-6, "kernel": 1e-6}
+
+
+Caches = tuple[tuple[int, float], ...]
+NO_CACHES: Caches = ((1 << 26, 0.0),)
 
 
 def keys(graph: Graph, batch: int) -> Counter[str]:
@@ -30,7 +34,7 @@ def keys(graph: Graph, batch: int) -> Counter[str]:
     return Counter(identify(plan, producers, storages, kernel, HERE.lanes).key for kernel in plan.kernels)
 
 
-def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float]) -> None:
+def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float], caches: Caches = NO_CACHES) -> None:
     plan = outline(graph, batch)
     producers = {step.output: step for step in plan.flat.steps}
     storages: dict[int, Storage] = {}
@@ -39,7 +43,7 @@ def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float]) ->
         kind = plan.flat.types[kernel.output]
         storages[kernel.output] = Storage(kind.shape, kind.shape, kind.dtype)
         if key in seconds:
-            store.add(HERE, Record(key, TEMPLATE, "map", 1, storages[kernel.output], {}, seconds[key]))
+            store.add(HERE, Record(key, TEMPLATE, "map", 1, storages[kernel.output], {}, seconds[key], caches=caches))
 
 
 @pytest.mark.parametrize("name", ["resnet8", "vit_nano"])
@@ -55,6 +59,24 @@ def test_a_prediction_is_the_sum_of_records_and_overhead(name: str, batch: int) 
     own = sum(seconds[key] * count for key, count in counts.items())
     assert found.seconds == pytest.approx(own + OVERHEAD["call"] + counts.total() * OVERHEAD["kernel"])
     assert (found.known, found.unknown, found.calls) == (len(counts), 0, counts.total())
+
+
+def test_a_kernel_takes_longer_the_more_data_the_network_goes_through() -> None:
+    small, large = (zoo.build("mlp", input_shape=(size, size, 3), num_classes=10) for size in (8, 128))
+    predicted = []
+    for graph in (small, large):
+        with Records.open(None) as store:
+            store.set_overhead(HERE, OVERHEAD)
+            fill(store, graph, 1, dict.fromkeys(keys(graph, 1), 1e-6), ((1 << 22, 1e-6), (1 << 26, 9e-6)))
+            predicted.append(Predictor(store, HERE, 1)(graph))
+    assert predicted[0].calls == predicted[1].calls
+    assert predicted[0].seconds < predicted[1].seconds  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, 0.0), (1 << 18, 0.0), (1 << 20, 1e-6), (1 << 22, 2e-6), (1 << 30, 6e-6)])
+def test_between_its_measurements_a_record_is_a_line(size: int, wanted: float) -> None:
+    record = Record("k", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, 1e-6, caches=((1 << 22, 2e-6), (1 << 26, 6e-6)))
+    assert more(record, size) == pytest.approx(wanted)
 
 
 def test_a_prediction_needs_no_tvm() -> None:

@@ -20,7 +20,19 @@ ROOT = Path(__file__).parents[3]
 
 
 def record(kernel: str = "k", seconds: float = 1e-3, *, how: str = TEMPLATE, trials: int = 4, spread: float = 1e-5) -> Record:
-    return Record(kernel, how, "contraction", 10, Storage((1, 9), (1, 16), "float32"), {"row": 2}, seconds, spread, trials, 5.0)
+    return Record(
+        kernel,
+        how,
+        "contraction",
+        10,
+        Storage((1, 9), (1, 16), "float32"),
+        {"row": 2},
+        seconds,
+        spread,
+        trials,
+        5.0,
+        ((4096, 1e-6),),
+    )
 
 
 @pytest.fixture
@@ -109,6 +121,17 @@ def test_a_file_of_something_else_is_refused_and_stays(path: Path) -> None:
     with pytest.raises(UserError, match="something else"):
         Records.open(path)
     assert path.read_bytes() == before
+
+
+def test_a_file_of_an_older_version_is_made_a_new_one_and_keeps_its_records(path: Path) -> None:
+    with Records.open(path) as store:
+        store.add(HERE, record())
+        store._connection.execute("ALTER TABLE records DROP COLUMN caches")
+        store._connection.execute("PRAGMA user_version = 1")
+    with Records.open(path) as store:
+        assert store.known(HERE) == {"k": dataclasses.replace(record(), caches=())}
+        store.add(HERE, record())
+        assert store.known(HERE) == {"k": record()}
 
 
 def test_a_file_of_a_newer_version_is_refused_and_stays(path: Path) -> None:
