@@ -25,10 +25,13 @@ SIZE = 64
 
 
 def known_overhead(store: Records, machine: Machine) -> dict[str, float]:
-    """Seconds: `call` of one call of a network, `kernel` of every kernel in it; measured if no record tells."""
+    """Seconds: `call` of one call of a network, `kernel` of every kernel in it; measured if no record tells.
+
+    What was measured in a hubbub (`steady` is 0) is measured again whenever it is asked for.
+    """
     here = tuning.device_of(machine)
     found = store.overhead(here)
-    if found is None or not {"call", "kernel"} <= set(found):
+    if found is None or not {"call", "kernel"} <= set(found) or not found.get("steady"):
         found = measured(machine)
         store.set_overhead(here, found)
     return dict(found)
@@ -43,7 +46,8 @@ def measured(machine: Machine) -> dict[str, float]:
     each = (long - short) / (LENGTHS[1] - LENGTHS[0])
     task = lowered[LENGTHS[0]].tasks[0]
     own = Contest(task, [scheduled(task, tuning.untuned(lowered[LENGTHS[0]], machine).knobs[0])], machine).best()[0]
-    return {"call": max(short - LENGTHS[0] * each, 0.0), "kernel": max(each - own, 0.0)}
+    steady = all(latency.steady for latency in found.values())
+    return {"call": max(short - LENGTHS[0] * each, 0.0), "kernel": max(each - own, 0.0), "steady": float(steady)}
 
 
 def _chain(length: int) -> Any:
