@@ -11,7 +11,6 @@ and says who holds it. Who has to wait says so, and its time limit stands still 
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import platform
@@ -67,7 +66,7 @@ def lock_file(device: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644))
             return folder / name
-    return Path(tempfile.gettempdir()) / f"alphanas-{getpass.getuser()}-{name}"
+    return Path(tempfile.gettempdir()) / f"alphanas-{os.getuid()}-{name}"
 
 
 def _wait(descriptor: int, device: str, longest_s: float) -> None:

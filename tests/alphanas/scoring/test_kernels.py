@@ -81,6 +81,7 @@ def test_damaged_lines_and_unknown_names_are_passed_over(cache: Path) -> None:
     assert kernels.read(path) == {"a": ODD}
 
 
+@pytest.mark.slow
 def test_a_measured_plan_names_formulations_that_fit(cache: Path) -> None:
     for question in kernels.questions(network(), 4).values():
         plan = kernels.measured(question)
