@@ -9,7 +9,7 @@ from typing import Any
 from tvm import te, tirx
 
 from alphanas.hardware import indexing
-from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block
+from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block, line_blocks
 from alphanas.hardware.program import Step
 from alphanas.hardware.winograd import product_rows
 
@@ -30,7 +30,9 @@ def convolve(emitter: Emitter, step: Step) -> Emitted:
     share = features // groups
     depthwise = groups > 1 and share < emitter.lanes
     row = emitter.row(outer[-1])
-    if groups == 1 or depthwise:
+    if depthwise and inner == share == 1:
+        count, block = line_blocks(features, row, emitter.lanes)
+    elif groups == 1 or depthwise:
         count, block = blocks_of(features, emitter.lanes)
     else:
         block = divisor_block(share, emitter.lanes)
@@ -75,7 +77,8 @@ def convolve(emitter: Emitter, step: Step) -> Emitted:
     work = math.prod(sums_shape) * math.prod(window) * inner
     kind = "depthwise" if depthwise else "contraction"
     together = share // block if groups > 1 and not depthwise else 0
-    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues, together=together)
+    vectors = -(-block // emitter.lanes)
+    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues, together=together, vectors=vectors)
     return emitter.finish(shape, (batch, *filled_outer, count * block), geometry)
 
 

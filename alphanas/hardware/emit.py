@@ -24,6 +24,8 @@ from alphanas.hardware.program import Step, Storage, Type, located
 
 Index = Any
 LONGEST_TILE = 16
+LINE = 16
+"""Elements of float32 in a cache line."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Geometry:
 
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
     Winograd form's output tile. `together` blocks, if it is not 0, read the same channels: a tile takes a divisor of them.
+    `vectors` hold a block.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Geometry:
     stages: tuple[str, ...] = ()
     side: int = 0
     together: int = 0
+    vectors: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,14 @@ def blocks_of(features: int, lanes: int) -> tuple[int, int]:
     """(number of blocks, block) with the fewest vectors and the least filling: 20 features are 2 blocks of 10."""
     count = -(-features // lanes)
     return count, -(-features // count)
+
+
+def line_blocks(features: int, row: int, lanes: int) -> tuple[int, int]:
+    """`blocks_of`, in whole cache lines where an even number of them is all features: none is then read twice.
+
+    A line takes several vectors of registers, so that the tiles along a row are short: an odd row has none.
+    """
+    return blocks_of(features, max(lanes, LINE) if features % (2 * LINE) == row % 2 == 0 else lanes)
 
 
 def divisor_block(features: int, lanes: int) -> int:

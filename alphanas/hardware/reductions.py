@@ -9,7 +9,7 @@ from typing import Any
 from tvm import te, tirx
 
 from alphanas.hardware.contractions import padded
-from alphanas.hardware.emit import Emitted, Emitter, Geometry, blocks_of, divisor_block
+from alphanas.hardware.emit import Emitted, Emitter, Geometry, divisor_block, line_blocks
 from alphanas.hardware.program import NotLowerable, Step
 
 
@@ -31,7 +31,7 @@ def _pool(emitter: Emitter, step: Step) -> Emitted:
     batch, *outer, features = emitter.type(step.output).shape
     dtype = emitter.type(x).dtype
     combine, blank = _reducer(params["kind"], dtype)
-    count, block = blocks_of(features, emitter.lanes)
+    count, block = line_blocks(features, outer[-1], emitter.lanes)
     between = slice(1, -1)
     sides, strides, dilation = (params[name][between] for name in ("window", "strides", "dilation"))
     read, prologues = padded(
@@ -58,7 +58,8 @@ def _pool(emitter: Emitter, step: Step) -> Emitted:
     sums = emitter.compute(sums_shape, value, "sums")
     emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
     work = math.prod(sums_shape) * math.prod(sides)
-    geometry = Geometry("depthwise", sums_shape[:-2], count, block, len(axes), work, prologues)
+    vectors = -(-block // emitter.lanes)
+    geometry = Geometry("depthwise", sums_shape[:-2], count, block, len(axes), work, prologues, vectors=vectors)
     return emitter.finish(shape, (batch, *outer, count * block), geometry)
 
 

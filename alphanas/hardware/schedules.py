@@ -66,6 +66,7 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     if geometry.kind not in ("contraction", "depthwise"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
+    registers //= geometry.vectors
     rows = _divisors(outer[-2], registers) if len(geometry.outer) > 1 else [1]
     columns = _divisors(outer[-1], registers)
     blocks = _divisors(geometry.together or geometry.blocks, registers) if geometry.kind == "contraction" else [1]
