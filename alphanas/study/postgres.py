@@ -18,6 +18,14 @@ from alphanas.study.place import Place
 
 # A server that went away without a word is noticed: the system asks after 5 s, and gives up what was sent 15 s ago.
 ALIVE = {"connect_timeout": 10, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
+# A client that went away without a word does not keep its turn: the server asks for it, and ends what it left open.
+TURNS = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "'60s'",
+    "lock_timeout": "'30s'",
+}
 KEEPS_PASSWORDS = 160_000
 """The version of libpq that can refuse to send a password as it is."""
 
@@ -56,6 +64,8 @@ def _engine(place: Place, begins: Callable[[Any], None]) -> Engine:
         connection = driver.connect(place.url, autocommit=True, **options)
         json.set_json_dumps(to_json, connection)
         connection.execute(f'SET search_path TO "{place.schema}"')
+        for name, value in TURNS.items():
+            connection.execute(f"SET {name} = {value}")
         connection.autocommit = False
         return connection
 

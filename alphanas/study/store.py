@@ -113,7 +113,8 @@ def add_outcome(connection: Connection, outcome: Outcome) -> bool:
     """A new outcome row; False when there is one of this candidate, stage and discriminator already."""
     row = {name: getattr(outcome, name) for name in OUTCOME_COLUMNS}
     row |= {name: _text(row[name]) for name in ("cause", "message")}
-    return connection.execute(NEW_OUTCOME[connection.dialect.name], row).rowcount > 0
+    added = connection.execute(NEW_OUTCOME[connection.dialect.name], row, execution_options={"preserve_rowcount": True})
+    return added.rowcount > 0
 
 
 def _text(text: str | None) -> str | None:
