@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alphanas import data
 from alphanas.config import Config, load_config, own_code, resumed
+from alphanas.driver.checks import check_stages
 from alphanas.driver.finish import finish
 from alphanas.driver.loop import search_generations
 from alphanas.driver.run import Run
@@ -26,6 +27,7 @@ def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
     started = time.monotonic()
     _name_code(config, progress)
     strategies.build(config)  # what it cannot work with is said before anything is written
+    check_stages(config)
     pictures = data.load(config.data)
     seed = open_model(config, pictures)
     recorder = create_study(
