@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphanas.execution import Completed, LocalPool
+from alphanas.execution import Completed, LocalPool, Note, notes
 from alphanas.hardware import timing
 from alphanas.scoring import kernels
 from alphanas.scoring.training import CPU_OPTIONS
@@ -40,7 +40,7 @@ POSITIONS = ((16, 32), (8, 64))
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     # XLA reads its number of threads once, when it is loaded: a worker is started with it.
-    with LocalPool(1, threads=options.threads, on_note=lambda note: print(note.text, file=sys.stderr)) as pool:
+    with LocalPool(1, threads=options.threads, on_note=_show) as pool:
         result = pool.submit("experiments.bench.training_kernels:rows", vars(options)).result()
     if not isinstance(result, Completed):
         print(json.dumps({"command": sys.argv[1:], "failure": result.cause, "message": result.message}, indent=2))
@@ -60,6 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     }
     print(json.dumps(report, indent=2))
     return 0
+
+
+def _show(note: Note) -> None:
+    if note.text:
+        print(note.text, file=sys.stderr, flush=True)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -92,7 +97,7 @@ def _rows(options: argparse.Namespace, side: int, channels: int) -> list[dict[st
         same = Conv(features=channels), (*picture, channels)
         runs = {"op": _step(op, shape, options), "like": _step(*dense, options), "same": _step(*same, options)}
         rows.append(_row(op, shape, macs, {"like": _macs(*dense), "same": _macs(*same)}, runs, options))
-        print(f"{rows[-1]['times_slower']:6.2f} {op} {shape}", file=sys.stderr, flush=True)
+        notes.say(f"{rows[-1]['times_slower']:6.2f} {op} {shape}")
     return rows
 
 

@@ -69,11 +69,14 @@ def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> N
 def test_models_side_by_side_are_timed_in_one_run_and_fail_alone(pool: LocalPool, tmp_path: Path) -> None:
     sent = payload(tmp_path, knob_seconds=0)
     good = {"graph": sent.pop("graph"), "weights": sent.pop("weights")}
-    result = pool.submit("alphanas.hardware.tasks:side_by_side", {**sent, "models": {"0": good, "7": good}}, limit_s=90).result()
+    result = pool.submit(
+        "alphanas.hardware.tasks:side_by_side", {**sent, "reference": "0", "models": {"0": good, "7": good}}, limit_s=90
+    ).result()
     assert isinstance(result, Completed), result
     found = result.value["results"]
     assert set(found) == {"0", "7"}
     assert found["0"]["attempts"] == found["7"]["attempts"]
+    assert found["7"]["ratio_to"]["name"] == "0" and "ratio_to" not in found["0"]
     assert all(one["median_ms"] > 0 and one["repeats"] == 10 for one in found.values())
 
 
