@@ -117,7 +117,7 @@ class Writer:
     def constant(self, value: Any) -> int:
         """A new slot that holds a constant."""
         array = np.asarray(value)
-        slot = self.slot(array.shape, str(array.dtype))
+        slot = self.slot(array.shape, _named(array.dtype))
         self.constants[slot] = array
         return slot
 
@@ -150,6 +150,12 @@ class Writer:
                 kept.append(step)
         constants = {slot: value for slot, value in self.constants.items() if slot in needed}
         return Flat(self.types, constants, tuple(inputs), tuple(reversed(kept)), tuple(outputs))
+
+
+@functools.cache
+def _named(dtype: np.dtype) -> str:
+    """NumPy takes ten times longer to tell."""
+    return str(dtype)
 
 
 @functools.lru_cache(maxsize=4096)

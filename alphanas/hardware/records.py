@@ -132,7 +132,19 @@ def code() -> str:
 
 
 NO_KERNELS = frozenset(
-    {"__init__", "backends", "conditions", "contest", "doctor", "filling", "library", "machine", "metaschedule", "outline"}
+    {
+        "__init__",
+        "backends",
+        "conditions",
+        "contest",
+        "devices",
+        "doctor",
+        "filling",
+        "library",
+        "machine",
+        "metaschedule",
+        "outline",
+    }
     | {"overhead", "predicting", "profile", "records", "spending", "tasks", "timing", "tuning"}
 )
 """The modules of this room that a kernel's code does not depend on."""
