@@ -156,7 +156,7 @@ class Candidate:
         return folder
 
     def summary(self) -> dict[str, Any]:
-        """id, params, macs, accuracy and latency, as in summary.json; null where it was not measured."""
+        """id, params, macs, accuracy and latency, as in summary.json; null where it was not measured, or not predicted."""
         return {
             "id": self.id,
             "params": self.params,
@@ -164,6 +164,7 @@ class Candidate:
             "accuracy": _over_seeds(self.accuracies("test")),
             "validation_accuracy": _over_seeds(self.accuracies("full") or self.accuracies("short")),
             "latency_ms": _latency(self.values("measure")),
+            "predicted_ms": self.predicted_ms,
         }
 
     def _repr_html_(self) -> str:

@@ -48,9 +48,10 @@ def written(plan: Plan, known: dict[str, Emitted]) -> list[bool]:
 def all_written() -> dict[str, Any]:
     """Kernels of the cases and of some models, by whether those of one form agree."""
     known: dict[str, Emitted] = {}
-    flats = [flatten(lambda *x, f=case.function: jax.tree.leaves(f(*x)), *case.inputs) for case in cases()]
+    some = [case for number, case in enumerate(cases()) if number % 3 == 0 or not case.name.startswith("op")]
+    flats = [flatten(lambda *x, f=case.function: jax.tree.leaves(f(*x)), *case.inputs) for case in some]
     plans = [rows.planned(canonical(flat)) for flat in flats]
-    plans += [outline(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), 1) for name in ("resnet18", "mobilenet_v2")]
+    plans += [outline(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), 1) for name in ("resnet18",)]
     agree = [one for plan in plans for one in written(plan, known)]
     return {"kernels": len(agree), "forms": len(known), "agree": sum(agree)}
 
@@ -82,7 +83,7 @@ def differs(graph: Graph) -> int:
 
 def outlines() -> dict[str, int]:
     graphs = {name: zoo.build(name, input_shape=(32, 32, 3), num_classes=10) for name in ("resnet8", "mobilenet_nano", "vit_nano")}
-    graphs |= {f"random{seed}": random_graph(np.random.default_rng(seed), nodes=10) for seed in range(6)}
+    graphs |= {f"random{seed}": random_graph(np.random.default_rng(seed), nodes=10) for seed in range(3)}
     return {name: differs(graph) for name, graph in graphs.items()}
 
 
