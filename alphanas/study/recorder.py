@@ -48,8 +48,9 @@ class Recorder:
         self.study = Study(self.folder, self._reading, patience=patience)
         with translated(self.folder), self._reading() as connection:
             sweep(self.folder, {artifact.path for _, artifact in store.artifacts_after(connection, 0)})
-        # Whoever held this folder's lock before is dead, or we would not hold it.
-        self._write(lambda connection, again: leases.drop(connection, f"{lock.identity}:"))
+        # Whoever held this folder's lock before is dead, or we would not hold it; and a file has no other writers.
+        before = f"{lock.identity}:" if place.remote else ""
+        self._write(lambda connection, again: leases.drop(connection, before))
         self.decide("status", {"status": "running"})
 
     def candidate(
