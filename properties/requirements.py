@@ -277,7 +277,7 @@ class CapacityRequirement:
 
 @dataclass(frozen=True, slots=True)
 class RankRequirement:
-    """At least so many independent directions may get through. Distance: the missing share."""
+    """At least so many independent directions may get through, for the batch that is looked at. Distance: the missing share."""
 
     minimum: int
     input: int = 0

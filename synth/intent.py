@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from properties import DepthRequirement, MixingRequirement, Requirement, ShapeRequirement
+from properties import DepthRequirement, MixingRequirement, RankRequirement, Requirement, ShapeRequirement
 from synth.budget import ANY, Budget, Interval, at_most
 from synth.op import PROBE_BATCH
-from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+from synth.requirements import ReceptiveFieldRequirement
 
 LEVELS = ("none", "one", "many", "all")
 

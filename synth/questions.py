@@ -17,6 +17,7 @@ from properties import (
     Inference,
     Mixing,
     MixingRequirement,
+    RankRequirement,
     RelationalProperty,
     Requirement,
     ShapeRequirement,
@@ -30,7 +31,7 @@ from synth.analysis import type_of
 from synth.graph import GraphError
 from synth.op import Value
 from synth.problem import Problem, left_to_proof
-from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+from synth.requirements import ReceptiveFieldRequirement
 from synth.result import Infeasible
 from synth.space import Joint, Question
 from synth.target import LEVELS, describe

@@ -1,4 +1,4 @@
-"""Requirements that synthesis knows beside those of `properties`: how far an output sees, and how much gets through."""
+"""Requirements that synthesis knows beside those of `properties`: how far an output sees."""
 
 from __future__ import annotations
 
@@ -51,37 +51,3 @@ class ReceptiveFieldRequirement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(tuple(data["positions"]), data.get("input", 0), data.get("output", 0))
-
-
-@dataclass(frozen=True, slots=True)
-class RankRequirement:
-    """The bound on the rank from an input to an output is at least this, counted at the probe's batch size.
-
-    Distance: the missing share.
-    """
-
-    minimum: int
-    input: int = 0
-    output: int = 0
-    kind = "rank"
-
-    def distance(self, inference: Inference) -> float:
-        return max(0, self.minimum - inference.rank[self.input, self.output]) / max(1, self.minimum)
-
-    def met(self, inference: Inference) -> bool:
-        return self.distance(inference) == 0
-
-    def mutate(self, rng: np.random.Generator) -> RankRequirement:
-        """Half or twice as much."""
-        return replace(self, minimum=max(1, int(self.minimum * rng.choice([0.5, 2.0]))))
-
-    def relax(self, rng: np.random.Generator) -> RankRequirement:
-        """Half as much."""
-        return replace(self, minimum=self.minimum // 2)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["minimum"], data.get("input", 0), data.get("output", 0))

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from properties import Requirement
+from properties import RankRequirement, Requirement
 from synth.budget import UNLIMITED, Budget
 from synth.effect import exact_effect, polynomials
 from synth.graph import chain
 from synth.memory import peak_bytes
 from synth.op import Op, Value
-from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+from synth.requirements import ReceptiveFieldRequirement
 from synth.result import GaveUp, Infeasible
 from synth.settings import LARGEST_FRONTIER as LARGEST_FRONTIER
 from synth.settings import Bounds, Cost, Option, Settings, Stage, State, Unseen, apart, frontier, rank_of_probe, stages

@@ -15,6 +15,7 @@ from properties import (
     Inference,
     MixingRequirement,
     Property,
+    RankRequirement,
     Requirement,
     ShapeRequirement,
     needed,
@@ -26,7 +27,7 @@ from synth.intent import LEVELS, from_table, wishes
 from synth.memory import peak_bytes
 from synth.op import Value
 from synth.region import Region
-from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+from synth.requirements import ReceptiveFieldRequirement
 
 FEW_PARAMS = 32
 """A piece that may have fewer parameters than this may also have none."""
@@ -227,8 +228,8 @@ def kind_of(requirement: Requirement) -> str:
 
 
 def _requirement(data: Mapping[str, Any]) -> Requirement:
-    own = {each.kind: each for each in (ReceptiveFieldRequirement, RankRequirement)}
-    return own[data["kind"]].from_json(data) if data.get("kind") in own else properties.requirement(data)
+    own = data.get("kind") == ReceptiveFieldRequirement.kind
+    return ReceptiveFieldRequirement.from_json(data) if own else properties.requirement(data)
 
 
 @overload

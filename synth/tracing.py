@@ -6,7 +6,7 @@ Starting a trace costs more than tracing a small op, so all ops that are tried o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from properties.inference import analyze_program
 from properties.jaxpr import Program
 from properties.shape import Shape
 from properties.slicing import Assembly, sliced
+from synth.formulas import figures
 from synth.graph import Graph
 from synth.memo import Memo
 from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, fitted_output, misfit, output_value, state_of
@@ -40,43 +41,54 @@ class Traced:
 _TRACED: Memo[tuple[Op, Inputs], Traced] = Memo(8192)
 
 
+Step = tuple[Op, Inputs]
+
+
 def trace(ops: Sequence[Op], inputs: Inputs) -> None:
     """Traces all of these ops on inputs of these types that are not known yet; what does not fit is remembered as such."""
-    missing = [op for op in dict.fromkeys(ops) if (op, inputs) not in _TRACED and not isinstance(OUTPUTS.get((op, inputs)), str)]
-    owned: dict[Op, Owned] = {}
-    for op in missing:
+    trace_steps([(op, inputs) for op in ops])
+
+
+def trace_steps(steps: Iterable[Step]) -> None:
+    """As `trace`, for ops on inputs of several types."""
+    missing = [step for step in dict.fromkeys(steps) if step not in _TRACED and not isinstance(OUTPUTS.get(step), str)]
+    owned: dict[Step, Owned] = {}
+    for op, inputs in missing:
         try:
             op.check(*inputs)
-            owned[op] = avals_of(op.weights(*inputs)), avals_of(state_of(op, inputs))
+            owned[op, inputs] = avals_of(op.weights(*inputs)), avals_of(state_of(op, inputs))
         except (TypeError, ValueError) as error:
             OUTPUTS.put((op, inputs), misfit(op, inputs, error))
     if owned:
-        _trace(owned, inputs)
+        _trace(owned)
 
 
-def _trace(owned: dict[Op, Owned], inputs: Inputs) -> None:
-    fitting: list[Op] = []
+def _trace(owned: dict[Step, Owned]) -> None:
+    fitting: list[Step] = []
+    place = {inputs: index for index, inputs in enumerate(dict.fromkeys(inputs for _, inputs in owned))}
 
-    def run(held: list[Any], *values: jax.Array) -> list[jax.Array]:
+    def run(held: list[Any], data: list[tuple[jax.Array, ...]]) -> list[jax.Array]:
         results = []
-        for op, (weights, state) in zip(owned, held, strict=True):
+        for (op, inputs), (weights, state) in zip(owned, held, strict=True):
             try:
-                results.append(op.apply({**weights, **state}, *values))
+                results.append(op.apply({**weights, **state}, *data[place[inputs]]))
             except (TypeError, ValueError) as error:
                 OUTPUTS.put((op, inputs), misfit(op, inputs, error))
                 continue
-            fitting.append(op)
+            fitting.append((op, inputs))
         return results
 
-    closed, shapes = jaxpr.trace(run, list(owned.values()), *(value.aval() for value in inputs))
+    closed, shapes = jaxpr.trace(run, list(owned.values()), [tuple(value.aval() for value in inputs) for inputs in place])
     whole = jaxpr.program(closed)
     counts = [len(weights) + len(state) for weights, state in owned.values()]
     starts = dict(zip(owned, itertools.accumulate(counts, initial=0), strict=False))
-    data = range(whole.input_count - len(inputs), whole.input_count)
-    for op, shape, output in zip(fitting, shapes, whole.outputs, strict=True):
+    first = dict(zip(place, itertools.accumulate(map(len, place), initial=sum(counts)), strict=False))
+    for (op, inputs), shape, output in zip(fitting, shapes, whole.outputs, strict=True):
         OUTPUTS.put((op, inputs), fitted_output(op, inputs, shape))
-        weights, state = owned[op]
-        own = range(starts[op], starts[op] + len(weights) + len(state))
+        weights, state = owned[op, inputs]
+        start = starts[op, inputs]
+        own = range(start, start + len(weights) + len(state))
+        data = range(first[inputs], first[inputs] + len(inputs))
         _TRACED.put((op, inputs), Traced(sliced(whole, (*own, *data), output), len(weights), len(state)))
 
 
@@ -92,10 +104,14 @@ def traced(op: Op, inputs: Inputs) -> Traced:
 
 
 def traced_path(value: Value, path: tuple[Op, ...]) -> tuple[Op, ...]:
-    """The path, once each of its ops is traced: the types on the way and the proof then need no further trace."""
+    """The path, once all of its ops are traced: the types on the way and the proof then need no further trace."""
+    steps: list[Step] = []
+    here = value
     for op in path:
-        trace((op,), (value,))
-        value = output_value(op, (value,))
+        steps.append((op, (here,)))
+        told = figures(op, here) if (op, (here,)) not in OUTPUTS else None
+        here = told[0] if told is not None else output_value(op, (here,))
+    trace_steps(steps)
     return path
 
 

@@ -1,8 +1,9 @@
 """Synthesis: success, optimality, time, cost and memory. Prints JSON: `python -m experiments.bench.synthesis [SECTION …]`.
 
 Targets (a) to (e) are those on which the ancestor was measured. Every result is proven by interpreting its program; times are wall
-times in milliseconds, medians over draws in one process unless said otherwise. `cold` is a fresh process in which JAX is imported,
-with nothing on disk (`traced`) and with what an earlier process left there (`recalled`).
+times in milliseconds, medians over draws in one process unless said otherwise. `cold` is a fresh process in which JAX is imported:
+with nothing on disk (`nothing`), with what a process left there that worked on a target of other shapes (`formulas`), and with what
+one left that worked on this target (`recalled`). Each section goes to stderr when it is done, all of them to stdout at the end.
 
 procedures  exact against progressive and enumerative on each target: success, time, cost, and the ratios
 exact       op kinds and whole results once the space is warm, in a block alone and inside a network
@@ -188,9 +189,27 @@ def cold(draws: int) -> dict[str, Any]:
     table = {}
     for name in list(TARGETS)[:5]:
         with tempfile.TemporaryDirectory() as folder:
-            runs = [_child("_cold_child", name, folder) for _ in range(4)]
-            table[name] = {"traced": runs[0], "recalled": {key: _median([run[key] for run in runs[1:]]) for key in runs[0]}}
+            nothing = [_child("_cold_child", name, os.path.join(folder, str(index))) for index in range(COLD_RUNS)]
+            again = [_child("_cold_child", name, os.path.join(folder, str(index))) for index in range(COLD_RUNS)]
+            others = [os.path.join(folder, f"other{index}") for index in range(COLD_RUNS)]
+            for other in others:
+                _child("_other_child", name, other)
+            formulas = [_child("_cold_child", name, other) for other in others]
+            table[name] = {
+                state: {key: _median([run[key] for run in runs]) for key in runs[0]}
+                for state, runs in (("nothing", nothing), ("formulas", formulas), ("recalled", again))
+            }
     return table
+
+
+COLD_RUNS = 3
+
+
+def _other_child(name: str) -> dict[str, float]:
+    """Works on the target's ops at another size, so that what is left on disk is true of all sizes but of no type of the target."""
+    value, ops = TARGETS[name]
+    smaller = Value((None, *(size - 5 for size in value.shape[1:-1] if size), value.channels))
+    return {"states": len(solution_space(Problem.of(chain(smaller, ops)), prior=True).values)}
 
 
 def _cold_child(name: str) -> dict[str, float]:
@@ -214,7 +233,7 @@ def proposals(draws: int) -> dict[str, Any]:
     for name, shape in (("resnet8", (8, 8, 1)), ("resnet18", (32, 32, 3))):
         graph = alphanas.zoo.build(name, input_shape=shape, num_classes=10)
         times, answers = [], []
-        for seed in range(5 * draws):
+        for seed in range(10 * draws):
             attempt, took = _timed(lambda seed=seed, graph=graph: replace_region(graph, np.random.default_rng(seed), Options()))
             times.append(took)
             answers.append("found" if isinstance(attempt.answer, New) else attempt.answer.cause)
@@ -334,7 +353,11 @@ def main() -> None:
     if unknown:
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     conditions = {"jax": jax.__version__, "python": platform.python_version(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
-    found = {name: SECTIONS[name](arguments.draws) for name in arguments.sections or SECTIONS}
+    found = {}
+    for name in arguments.sections or SECTIONS:
+        started = time.perf_counter()
+        found[name] = SECTIONS[name](arguments.draws) | {"seconds": time.perf_counter() - started}
+        print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     print(json.dumps({"conditions": conditions, "draws": arguments.draws, **found}, indent=1))
 
 

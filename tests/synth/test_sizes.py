@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from properties import DepthRequirement
+from properties import DepthRequirement, RankRequirement
 from synth import Budget, Infeasible, Interval, Op, Value, chain, infer, macs, sizes
 from synth.budget import UNLIMITED
 from synth.effect import effect, exact_effect, size_fields, with_size
 from synth.memory import peak_bytes
 from synth.op import ShapeMismatch
 from synth.ops import AvgPool, BatchNorm, Conv, Dense, DepthwiseConv, Flatten, GlobalAvgPool, GroupNorm, MultiHeadAttention, Relu
-from synth.requirements import RankRequirement, ReceptiveFieldRequirement
+from synth.requirements import ReceptiveFieldRequirement
 
 IMAGE = Value((None, 8, 8, 16))
 BOTTLENECK = (Conv(features=16, kernel=1), BatchNorm(), Relu(), Conv(features=16, groups=2), Relu(), Conv(features=32, kernel=1))
