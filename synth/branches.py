@@ -27,7 +27,7 @@ from properties import Requirement, ShapeRequirement
 from synth.branching import membership
 from synth.branching.asking import unmet
 from synth.branching.floor import favour, within
-from synth.branching.frame import Check, Frame, frame, nothing
+from synth.branching.frame import Frame, frame
 from synth.branching.grammar import Grammar
 from synth.branching.sizing import Unfit, sized, sizes_of
 from synth.branching.states import Asked, states
@@ -43,6 +43,7 @@ from synth.problem import Cost, Problem, cost_of
 from synth.proving import Clock, TimeIsUp, answer, prove
 from synth.questions import questions
 from synth.result import GaveUp, Infeasible, Result
+from synth.space import Check, unchecked
 from synth.target import describe
 
 LARGEST = 24
@@ -110,7 +111,7 @@ def _grammar(
     narrowest: int | None = None,
     budget: Budget = UNLIMITED,
     tilt: float = 0.0,
-    check: Check = nothing,
+    check: Check = unchecked,
 ) -> Grammar:
     key = here, asked, longest, narrowest, budget if tilt else UNLIMITED, tilt
     known = _GRAMMARS.get(key)
@@ -123,7 +124,7 @@ def _grammar(
     return known
 
 
-def _frame(problem: Problem, goals: tuple[Value, ...], check: Check = nothing) -> Frame:
+def _frame(problem: Problem, goals: tuple[Value, ...], check: Check = unchecked) -> Frame:
     # Widths that are set anew need no more than one width inside that stands for all.
     sizes = problem.sizes[-1:] if problem.widths else problem.sizes
     return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS, check=check)

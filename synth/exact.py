@@ -15,18 +15,19 @@ import numpy as np
 
 from synth import sizes, taste
 from synth.budget import ANY, UNLIMITED, Interval
+from synth.core import smallest_core
 from synth.graph import chain
 from synth.memory import peak_bytes
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
-from synth.proving import Clock, answer
+from synth.proving import Clock, TimeIsUp, answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
 from synth.settings import overflows
 from synth.shelf import SOME, shelf
 from synth.sized import open_sizes
-from synth.space import Alphabet, Frame, Question, frame
+from synth.space import Alphabet, Check, Frame, Question, frame, unchecked
 from synth.tracing import traced_path
 
 MISSES = 100
@@ -47,7 +48,10 @@ def synthesize(
 ) -> Result:
     """`count` programs that meet the problem's target: random ones with `rng`, without it the cheapest by the problem's cost."""
     clock = Clock.of(time_limit)
-    space = solution_space(problem, prior=problem.prior and rng is not None)
+    try:
+        space = solution_space(problem, prior=problem.prior and rng is not None, clock=clock)
+    except TimeIsUp:
+        return GaveUp("the time was up before it was known what ops do", clock.seconds)
     if isinstance(space, Infeasible):
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
@@ -82,34 +86,36 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
         found = opened.cheapest(ops_of, within, deadline=stop)
         return next(found, None) is not None or time.monotonic() >= stop
 
-    kept: list[Question | str] = [*questions(problem, goal), *limits]
-    for part in list(kept):
-        rest = [other for other in kept if other is not part]
-        if not possible(rest):
-            kept = rest
+    parts: list[Question | str] = [*questions(problem, goal), *limits]
+    kept = smallest_core(parts, lambda some: not possible(some), is_late=lambda: clock.is_up)
     lines = (part.label if isinstance(part, Question) else part for part in kept)
     return Infeasible((f"an output of {goal} from {problem.value} in at most {problem.max_length} ops", *lines), clock.seconds)
 
 
-def solution_space(problem: Problem, *, prior: bool = False) -> Product | Infeasible:
-    """The product whose accepted paths are the sequences that meet the requirements (the budget aside)."""
+def solution_space(problem: Problem, *, prior: bool = False, clock: Clock | None = None) -> Product | Infeasible:
+    """The product whose accepted paths are the sequences that meet the requirements (the budget aside).
+
+    TimeIsUp if a clock is given and it is.
+    """
+    clock = clock or Clock.of(None)
     goal = shape_goal(problem)
     if isinstance(goal, Infeasible):
         return goal
-    here = _frame(problem, goal)
+    here = _frame(problem, goal, clock.check)
     asked = questions(problem, goal)
-    found = product(here, asked, prior=prior)
+    found = product(here, asked, prior=prior, check=clock.check)
     shelf().keep(least=SOME)
     if found.feasible:
         return found
     if not here.reachable:
         return Infeasible(_unreached(problem, here))
     shape = f"an output of {goal} from {problem.value} in at most {problem.max_length} ops"
-    return Infeasible((shape, *(question.label for question in _core(here, asked))))
+    return Infeasible((shape, *(question.label for question in _core(here, asked, clock))))
 
 
-def _frame(problem: Problem, goal: Value) -> Frame:
-    return frame(Alphabet.of(problem.vocabulary, problem.sizes, problem.further), problem.value, goal, problem.max_length)
+def _frame(problem: Problem, goal: Value, check: Check = unchecked) -> Frame:
+    alphabet = Alphabet.of(problem.vocabulary, problem.sizes, problem.further)
+    return frame(alphabet, problem.value, goal, problem.max_length, check=check)
 
 
 def _unreached(problem: Problem, here: Frame) -> tuple[str, ...]:
@@ -121,14 +127,16 @@ def _unreached(problem: Problem, here: Frame) -> tuple[str, ...]:
     return f"an output of {here.goal} from {problem.value}", f"a vocabulary ({kinds}) of which no op changes that type"
 
 
-def _core(here: Frame, asked: Sequence[Question]) -> list[Question]:
-    """A smallest set of questions, as far as dropping one at a time finds it, that no sequence answers together."""
-    kept = list(asked)
-    for question in list(kept):
-        rest = [other for other in kept if other is not question]
-        if not product(here, rest, prior=False).feasible:
-            kept = rest
-    return kept
+def _core(here: Frame, asked: Sequence[Question], clock: Clock) -> list[Question]:
+    """A smallest set of questions, as far as the time allows, that no sequence answers together."""
+
+    def excluded(kept: list[Question]) -> bool:
+        try:
+            return not product(here, kept, prior=False, check=clock.check).feasible
+        except TimeIsUp:
+            return False
+
+    return smallest_core(asked, excluded, is_late=lambda: clock.is_up)
 
 
 def _cheapest(problem: Problem, space: Product, clock: Clock) -> Iterator[Path]:
@@ -180,12 +188,20 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
             yield _roomy(problem, path, rng)
         if misses == MISSES or (clock.is_up and misses >= LATE_MISSES):
             break
-    plain = solution_space(problem)
+    plain = _plain(problem, clock)
     opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None
     if opened is not None:
         costs = rng.exponential(size=len(opened.spelled.next))
         for _, path in opened.cheapest(costs, _limits(problem), deadline=clock.deadline):
             yield path
+
+
+def _plain(problem: Problem, clock: Clock) -> Product | Infeasible | None:
+    """The space without the prior's memory; None if the time was up."""
+    try:
+        return solution_space(problem, clock=clock)
+    except TimeIsUp:
+        return None
 
 
 def _roomy(problem: Problem, path: Path, rng: np.random.Generator) -> Path:
@@ -215,7 +231,7 @@ def _free(space: Product, lengths: np.ndarray, rng: np.random.Generator, weighte
 def _within(
     problem: Problem, space: Product, lengths: np.ndarray, rng: np.random.Generator, clock: Clock, weighted: bool
 ) -> Iterator[Path | None]:
-    plain = solution_space(problem)
+    plain = _plain(problem, clock)
     opened = open_sizes(plain, _goal(problem), problem.widths, clock) if isinstance(plain, Product) else None
     if opened is None or not opened.product.feasible:
         return

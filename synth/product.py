@@ -14,7 +14,7 @@ from synth import taste
 from synth.automaton import DEAD, Automaton, Pairs, pairs
 from synth.cheapest import Limit, best_first
 from synth.op import Op, Value
-from synth.space import Frame, Question
+from synth.space import Check, Frame, Question, unchecked
 
 Cost = Callable[[Op, Value], float]
 Path = tuple[Op, ...]
@@ -203,14 +203,15 @@ def draw(rng: np.random.Generator, odds: np.ndarray) -> int:
     return int(min(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum(), side="right"), len(odds) - 1))
 
 
-def product(frame: Frame, questions: Sequence[Question], *, prior: bool) -> Product:
+def product(frame: Frame, questions: Sequence[Question], *, prior: bool, check: Check = unchecked) -> Product:
     """The product of the types and of one automaton for each question, with or without the prior's memory.
 
     It has only states on the way to acceptance.
     """
     key = prior, tuple((question.reads, question.part, question.key) for question in questions)
     if key not in frame._products:
-        structure = frame.automaton(questions)
+        structure = frame.automaton(questions, check=check)
+        check()
         frame._products[key] = _weighted(frame, structure) if prior else _plain(frame, structure)
     found: Product = frame._products[key]
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from synth.analysis import macs
 from synth.canonical import canonical
+from synth.effect import summary
 from synth.equivalence import equivalent
 from synth.graph import Graph
 from synth.memory import peak_bytes
@@ -67,6 +68,15 @@ def _proven(problem: Problem, graph: Graph) -> tuple[Graph, Proof] | None:
     return (graph, proof) if proof.distance == 0 else None
 
 
+def _is_readied(graph: Graph, clock: Clock) -> bool:
+    """Whether there was the time to find out what each op of a program does; the proof of the whole then takes little more."""
+    for node in graph.nodes:
+        if clock.is_up:
+            return False
+        summary(node.op, graph.input_values(node))
+    return True
+
+
 def answer(
     problem: Problem,
     candidates: Iterable[Graph],
@@ -86,6 +96,8 @@ def answer(
     found: dict[str, tuple[Graph, Proof]] = {}
     repeated = refused = 0
     for graph in candidates:
+        if not _is_readied(graph, clock):
+            break
         form = canonical(graph)
         known = form.hash in found or (diverse and any(equivalent(form, other) for other, _ in found.values()))
         repeated = repeated + 1 if known else 0

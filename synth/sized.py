@@ -7,7 +7,6 @@ states are pairs of a state of the product and an actual type. What comes out of
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,6 @@ from synth.op import Op, Value
 from synth.problem import macs_of, params_of
 from synth.product import Path, Product, draw, empty, singles, trimmed
 from synth.proving import Clock
-
-GRACE = 10.0
-"""Seconds that the making of a space may take beyond the limit: what was made is remembered, so that the next one is in time."""
 
 Tables = tuple[np.ndarray, ...]
 
@@ -132,7 +128,7 @@ class _Chances:
 def open_sizes(base: Product, goal: Value, widths: Sequence[int], clock: Clock) -> Opened | None:
     """The product of the same sequences with every size from `widths`, or as it was, from the same type to `goal`.
 
-    None if the time was up long before it was made; memoised with the product.
+    None if the time was up before it was made; memoised with the product.
     """
     key = goal, tuple(widths)
     if key not in base.opened:
@@ -229,10 +225,11 @@ class _Variants:
     def found(self, clock: Clock) -> bool:
         """Whether there was the time to find them all."""
         for value in np.unique(self._base.values).tolist():
+            if clock.is_up:
+                return False
             prepare_effects(self._base.ops[value], self._base.types[value])
-        deadline = max(clock.deadline, time.monotonic() + GRACE)
         for value, kind in self._waiting:
-            if time.monotonic() > deadline:
+            if clock.is_up:
                 return False
             self.rows[value].append(self._row(value, kind))
         return True

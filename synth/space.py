@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from properties import ALL, PROPERTIES, RelationalProperty
 from properties.loops import joined
 from synth.automaton import DEAD, Automaton, cover, nothing, packed, pairs, unpacked
 from synth.effect import prepare, size_fields, summary, with_size
+from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
 from synth.shelf import is_kept, shelf
@@ -38,6 +39,20 @@ class Alike(Protocol):
 
     def view(self, key: Any, step: Any) -> Hashable:
         """Equal for steps that do the same to every part of this key."""
+
+Check = Callable[[], object]
+"""What is called between the parts of some work, and may raise to end it."""
+
+TRACED_AT_ONCE = 64
+"""Ops that are traced between two such calls."""
+
+
+def unchecked() -> None:
+    """The check of work that nothing ends."""
+
+
+def _batches(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+    return (ops[first : first + TRACED_AT_ONCE] for first in range(0, len(ops), TRACED_AT_ONCE))
 
 
 @dataclass(frozen=True)
@@ -101,15 +116,20 @@ class Alphabet:
         further = (with_size(op, size) for op in self.further for size in (self.sizes if size_fields(type(op)) else (0,)))
         return tuple(itertools.chain(plain, further))
 
-    def moves(self, value: Value) -> tuple[tuple[Op, Value], ...]:
-        """Every op that fits a value, and the type of its result."""
-        return _moves(self, value)
+    def moves(self, value: Value, *, check: Check = unchecked) -> tuple[tuple[Op, Value], ...]:
+        """Every op that fits a value, and the type of its result; memoised."""
+        known = _MOVES.get((self, value))
+        return known if known is not None else _MOVES.put((self, value), _moves(self, value, check))
 
 
-@functools.lru_cache(maxsize=4096)
-def _moves(alphabet: Alphabet, value: Value) -> tuple[tuple[Op, Value], ...]:
+_MOVES: Memo[tuple[Alphabet, Value], tuple[tuple[Op, Value], ...]] = Memo(4096)
+
+
+def _moves(alphabet: Alphabet, value: Value, check: Check) -> tuple[tuple[Op, Value], ...]:
     found = []
-    prepare(alphabet.letters, value, summaries=False)
+    for some in _batches(alphabet.letters):
+        check()
+        prepare(some, value, summaries=False)
     for op in alphabet.letters:
         try:
             found.append((op, output_value(op, (value,))))
@@ -141,19 +161,19 @@ class Frame:
         """Whether any sequence at all leads from the source to the goal."""
         return bool(self.values)
 
-    def automaton(self, questions: Sequence[Question] = ()) -> Automaton:
+    def automaton(self, questions: Sequence[Question] = (), *, check: Check = unchecked) -> Automaton:
         """A small automaton that accepts the sequences to the goal on which all questions hold."""
         if not self.reachable:
             return nothing(self.length)
         page = self._page(questions)
         if page is None or self._key(questions) in self._automata:
-            return self._made(questions)
+            return self._made(questions, check)
         known = shelf().recall(page).get("automaton")
         if known is not None:
             self._automata[self._key(questions)] = unpacked(known)
-            return self._made(questions)
+            return self._made(questions, check)
         started = time.monotonic()
-        found = self._made(questions)
+        found = self._made(questions, check)
         if time.monotonic() - started > WORTH_KEEPING:
             shelf().note(page, "automaton", packed(found))
         return found
@@ -169,35 +189,39 @@ class Frame:
         asked = [([each.name for each in one.reads], one.part, one.key) for one in questions]
         return repr(("space", self.source, self.goal, self.length, letters, asked))
 
-    def _made(self, questions: Sequence[Question]) -> Automaton:
+    def _made(self, questions: Sequence[Question], check: Check) -> Automaton:
         key = self._key(questions)
         if key not in self._automata:
-            self._automata[key] = self._minimal(questions)
+            check()
+            self._automata[key] = self._minimal(questions, check)
         return self._automata[key]
 
-    def _minimal(self, questions: Sequence[Question]) -> Automaton:
+    def _minimal(self, questions: Sequence[Question], check: Check) -> Automaton:
         if len(questions) > 1:
-            return cover(pairs(self._made(questions[:-1]), self._made(questions[-1:])).automaton)
-        parts, explored = self._explore(questions[0] if questions else None)
+            first, last = (self._made(part, check) for part in (questions[:-1], questions[-1:]))
+            check()
+            return cover(pairs(first, last).automaton)
+        parts, explored = self._explore(questions[0] if questions else None, check)
         at_goal = explored.values == self.values.index(self.goal)
         if questions:
             at_goal &= np.array([bool(here and questions[0].holds(part)) for here, part in zip(at_goal, parts, strict=True)])
         return cover(replace(explored, accepts=at_goal))
 
-    def _explore(self, question: Question | None) -> tuple[list[Any], Automaton]:
+    def _explore(self, question: Question | None, check: Check) -> tuple[list[Any], Automaton]:
         key = (question.reads, question.part) if question else None
         if key not in self._explored:
-            self._explored[key] = self._walk(question)
+            self._explored[key] = self._walk(question, check)
         return self._explored[key]
 
-    def _walk(self, question: Question | None) -> tuple[list[Any], Automaton]:
+    def _walk(self, question: Question | None, check: Check) -> tuple[list[Any], Automaton]:
         """Every part that a sequence of at most `length` moves can have, and how the moves lead from one to another."""
-        letters, steps = zip(*(self._letters(value, question) for value in range(len(self.values))), strict=True)
+        letters, steps = zip(*(self._letters(value, question, check) for value in range(len(self.values))), strict=True)
         classes = _Classes(steps, question.alike if question else None)
         start = (0, question.start(self.source) if question else None)
         numbers: dict[tuple[int, Any], int] = {start: 0}
         states, layers, rows = [start], [0], [np.zeros(0, dtype=np.int64)]
         for state, (value, part) in enumerate(states):
+            check()
             remaining = self.length - layers[state] - 1
             of, apart = classes.at(value, part)
             row = []
@@ -217,11 +241,12 @@ class Frame:
         whole = Automaton.of(self.length, letters, values, np.array(layers), np.concatenate(rows), none)
         return [part for _, part in states], whole
 
-    def _letters(self, value: int, question: Question | None) -> tuple[np.ndarray, list[tuple[int, Any]]]:
+    def _letters(self, value: int, question: Question | None, check: Check) -> tuple[np.ndarray, list[tuple[int, Any]]]:
         """The moves at a value by what they do to a question: the letter of each, and what each letter leads to and how."""
         found: dict[tuple[int, Any], int] = {}
-        if question:
-            prepare([op for op, _ in self.moves[value]], self.values[value], summaries=True)
+        for some in _batches([op for op, _ in self.moves[value]]) if question else ():
+            check()
+            prepare(some, self.values[value], summaries=True)
         letters = [
             found.setdefault((after, _relation(op, self.values[value], question.reads) if question else None), len(found))
             for op, after in self.moves[value]
@@ -265,14 +290,21 @@ def _relation(op: Op, value: Value, reads: tuple[RelationalProperty, ...]) -> An
     return relations[0] if len(reads) == 1 else Joint(relations)
 
 
-@functools.lru_cache(maxsize=512)
-def frame(alphabet: Alphabet, source: Value, goal: Value, length: int) -> Frame:
-    """The frame of all sequences of at most `length` ops from `source` to `goal`."""
+_FRAMES: Memo[tuple[Alphabet, Value, Value, int], Frame] = Memo(512)
+
+
+def frame(alphabet: Alphabet, source: Value, goal: Value, length: int, *, check: Check = unchecked) -> Frame:
+    """The frame of all sequences of at most `length` ops from `source` to `goal`; memoised."""
+    key = alphabet, source, goal, length
+    return _FRAMES.get(key) or _FRAMES.put(key, _frame(alphabet, source, goal, length, check))
+
+
+def _frame(alphabet: Alphabet, source: Value, goal: Value, length: int, check: Check) -> Frame:
     values, distance, edges = [source], [0], []
     place = {source: 0}
     for index, value in enumerate(values):
         found = []
-        for op, after in alphabet.moves(value) if distance[index] < length else ():
+        for op, after in alphabet.moves(value, check=check) if distance[index] < length else ():
             if after not in place:
                 place[after] = len(values)
                 values.append(after)

@@ -6,12 +6,12 @@ Nothing is listed by name: a merge is any op of several inputs, its ways are the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
-from synth.space import Alphabet
+from synth.space import Alphabet, Check, unchecked
 
 DETOUR = 1
 """Changes of shape, that of the channels aside, that a way may take beyond the fewest between an input and an output."""
@@ -19,13 +19,6 @@ DETOUR = 1
 BINARY = 2
 
 Bare = tuple[tuple[int | None, ...], str]
-
-
-Check = Callable[[], object]
-
-
-def nothing() -> None:
-    """The check of work that nothing ends."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ def frame(
     goals: tuple[Value, ...],
     longest: int,
     *,
-    check: Check = nothing,
+    check: Check = unchecked,
 ) -> Frame:
     """The frame of a vocabulary with up to `longest` changes of shape; memoised.
 
@@ -122,8 +115,7 @@ def _reached(
     changes = dict.fromkeys(sources, 0)
     waiting = list(changes)
     for value in waiting:
-        check()
-        for _, after in alphabet.moves(value):
+        for _, after in alphabet.moves(value, check=check):
             made = changes[value] + (bare(after) != bare(value))
             if made >= changes.get(after, made + 1) or made > limit or after.shape[-1] not in counts:
                 continue

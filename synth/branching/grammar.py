@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from synth import taste
-from synth.branching.frame import Check, Frame
+from synth.branching.frame import Frame
 from synth.branching.states import NONE, States
 from synth.branching.story import BODY_LENGTHS, FACTORS, FOLLOWING, LONGEST_BODY, NESTING, START, Story, mixed
 from synth.branching.term import Block, Body, Join, Step, Term
+from synth.space import Check
 
 Tables = Sequence[np.ndarray]
 

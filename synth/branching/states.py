@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from properties import PROPERTIES
-from synth.branching.frame import Check, Frame, nothing
+from synth.branching.frame import Frame
 from synth.effect import summary
 from synth.memo import Memo
 from synth.op import Op, Value
-from synth.space import Joint, Question
+from synth.space import Check, Joint, Question, unchecked
 
 NONE = -1
 """No state: outside the bounds, or nothing that can still be accepted."""
@@ -78,7 +78,7 @@ class _Reduced:
     joins: np.ndarray
 
 
-def states(frame: Frame, asked: Sequence[Asked], *, check: Check = nothing) -> States:
+def states(frame: Frame, asked: Sequence[Asked], *, check: Check = unchecked) -> States:
     """The states of a frame's values under some questions; those that make too many are left out, by label in `unasked`.
 
     `check` is called between the parts of the work, and may raise to end it.
@@ -154,7 +154,7 @@ class _Explored:
             self.layers.append(layer)
         return number
 
-    def run(self, check: Check = nothing) -> bool:
+    def run(self, check: Check = unchecked) -> bool:
         """Whether there are few enough."""
         for number, (kind, part) in enumerate(self.parts):
             check()

@@ -16,11 +16,12 @@ import numpy as np
 from scipy import sparse  # type: ignore[import-untyped]
 
 from synth import taste
-from synth.branching.frame import Bare, Check, Frame, Way, bare, nothing
+from synth.branching.frame import Bare, Frame, Way, bare
 from synth.branching.states import NONE, States
 from synth.effect import size_fields, summary, with_size
 from synth.memo import Memo
 from synth.op import Op, Value
+from synth.space import Check, unchecked
 
 NESTING = 2
 """Blocks inside one another, at most."""
@@ -86,7 +87,7 @@ class Story:
     """
 
     def __init__(
-        self, frame: Frame, states: States, favour: tuple[np.ndarray, ...] | None = None, *, check: Check = nothing
+        self, frame: Frame, states: States, favour: tuple[np.ndarray, ...] | None = None, *, check: Check = unchecked
     ) -> None:
         self.frame, self.states = frame, states
         self.roles = _ROLES.get(frame) or _ROLES.put(frame, _roles(frame, check))

@@ -161,6 +161,24 @@ def test_fields_and_sizes_together_are_those_of_brute_force(options: dict, by_z3
     assert chain(value, solved[0]).params == min(chain(value, ops).params for ops in meeting)
 
 
+@pytest.mark.parametrize("by_z3", [False, True])
+def test_heads_and_widths_of_attention_are_those_of_brute_force(by_z3: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_z3:
+        monkeypatch.setattr(sizes, "LARGEST_FRONTIER", 0)
+    tokens, goal, widths, heads = Value((None, 6, 12)), Value((None, 6, 12)), (6, 8, 10, 12), (1, 2, 3, 4)
+    budget = Budget(Interval(0, 700))
+    wanted = set()
+    for width, count in itertools.product(widths, heads):
+        ops = (Dense(features=width), MultiHeadAttention(heads=count), Dense(features=12))
+        if width % count == 0 and budget.params.holds(chain(tokens, ops).params):
+            wanted.add(ops)
+    ops = (Dense(features=12), MultiHeadAttention(heads=1), Dense(features=12))
+    found = sizes.solve(tokens, ops, goal, widths=widths, fields={"heads": heads}, budget=budget, count=4 if by_z3 else 100)
+    assert isinstance(found, tuple) and len(wanted) > 4
+    narrow = {each for each in wanted if each[2].features == 12}
+    assert set(found) <= narrow and (by_z3 or set(found) == narrow)
+
+
 def test_the_cheapest_by_a_cost_of_the_caller_is_first_by_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     goal, cost = Value((None, 8, 8, 32)), lambda op, value: 1.5 + 100.0 / value.channels if isinstance(op, Conv) else 0.25
     by_enumeration = sizes.solve(IMAGE, BOTTLENECK, goal, widths=WIDTHS, cost=cost)
