@@ -40,6 +40,7 @@ class Alike(Protocol):
     def view(self, key: Any, step: Any) -> Hashable:
         """Equal for steps that do the same to every part of this key."""
 
+
 Check = Callable[[], object]
 """What is called between the parts of some work, and may raise to end it."""
 
