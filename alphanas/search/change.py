@@ -15,8 +15,17 @@ from alphanas.search.regions import Options
 from synth import Graph
 from synth.canonical import canonical, collapsible
 
-SHARES: Mapping[str, float] = {"region": 0.5, "width": 0.35, "resize": 0.15, "drop": 0.15, "rewire": 0.1}
-"""How often each move is made where nothing is known about what pays."""
+SHARES: Mapping[str, float] = {
+    "region": 0.5,
+    "width": 0.35,
+    "resize": 0.15,
+    "drop": 0.15,
+    "rewire": 0.1,
+    "leap": 0.5,
+    "duplicate": 0.03,
+    "insert": 0.03,
+}
+"""How often each move is made where nothing is known about what pays: more than one in four goes several steps at once."""
 
 
 def changed(

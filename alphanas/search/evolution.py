@@ -13,9 +13,6 @@ from alphanas.search.paid import PRIOR_GAIN, Paid
 from alphanas.search.proposal import Proposal
 from alphanas.search.regions import Options
 
-LEAPS: Mapping[str, float] = {**SHARES, "leap": 0.5, "duplicate": 0.03, "insert": 0.03}
-"""How often each move is made where nothing is known about what pays: one in four goes several steps at once."""
-
 DRAWS = 3
 """Mutated targets of a region, from which one is chosen by what such changes were worth."""
 
@@ -59,7 +56,7 @@ class Evolution:
     def _shares(self, paid: Paid) -> Mapping[str, float]:
         """How often each move is made, by what its children were worth."""
         worth = paid.by(lambda member: (member.origin.kind,))
-        return {kind: share * worth.get(kind, PRIOR_GAIN) for kind, share in LEAPS.items()}
+        return {kind: share * worth.get(kind, PRIOR_GAIN) for kind, share in SHARES.items()}
 
     def _member(self, archive: Archive, found: Member) -> Member:
         return next(member for member in archive.members if member.id == found.id)
