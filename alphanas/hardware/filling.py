@@ -52,7 +52,10 @@ def survey(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tune_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Chooses the knobs of the kernel `key` by timing, unless a steady record has them; {"candidates": how many were timed}."""
+    """Chooses the knobs of the kernel `key` by timing, unless a steady record has them; {"candidates": how many were timed}.
+
+    Raises TaskFailure "timeout" where another process tunes it and does not come to an end within `within_s`.
+    """
     from alphanas.hardware import tuning
 
     machine = _machine(payload)
@@ -60,7 +63,9 @@ def tune_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:
     with _opened(payload) as store:
         end = time.monotonic() + payload["within_s"]
         found = tuning.fill(store, lowered, machine, [number], end=end, steadier_than=UNSTEADY, among=True)
-        return {"candidates": found[number][1] if number in found else None, "notes": store.notes}
+        if number not in found:
+            raise TaskFailure("timeout", f"another process had it for the {payload['within_s']:g} s that there were")
+        return {"candidates": found[number][1], "notes": store.notes}
 
 
 def try_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:

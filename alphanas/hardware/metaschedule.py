@@ -46,32 +46,39 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock  # noqa: E402
 
 
 def fill(store: Records, lowered: Lowered, machine: Machine, trials: Mapping[int, int]) -> dict[int, Record]:
-    """The records of so many trials by task: those that are there with as many, else new ones. Tasks that none fits are missing."""
+    """The records of so many trials by task: those that are there with as many, else new ones. Tasks that none fits are missing.
+
+    A task that another process spends trials on now is left to it.
+    """
     here = tuning.device_of(machine)
     found: dict[int, Record] = {}
     for number, wanted in trials.items():
         task, key = lowered.tasks[number], lowered.keys[number]
-        before = store.find(here, key, METASCHEDULE)
-        had = 0 if before is None else before.trials
-        if before is not None:
-            found[number] = before
-        if had >= wanted or task.geometry.kind not in TUNED_KINDS:
-            continue
-        function = search(task, machine, wanted - had, seed=had)
-        if function is None:
-            continue
-        contest = Contest(task, [function], machine)
-        latency = contest.steady(0, contest.best()[0])
-        record = tuning.recorded(
-            task, key, METASCHEDULE, {"function": _packed(function), "exact": lowered.exacts[number]}, latency, wanted
-        )
-        weights = [place for place, argument in enumerate(task.arguments) if argument.block]
-        record = dataclasses.replace(record, caches=contest.among(0, weights))
-        if before is not None and before.seconds < record.seconds:
-            record = dataclasses.replace(before, trials=wanted)
-        store.add(here, record)
-        found[number] = record
+        with store.claim(here, f"{key} {METASCHEDULE}") as mine:
+            record = store.find(here, key, METASCHEDULE)
+            wants_more = (0 if record is None else record.trials) < wanted and task.geometry.kind in TUNED_KINDS
+            if mine and wants_more:
+                record = _searched(task, key, lowered.exacts[number], machine, wanted, record)
+            if record is None:
+                continue
+            store.add(here, record)
+            found[number] = record
     return found
+
+
+def _searched(task: Emitted, key: str, exact: str, machine: Machine, wanted: int, before: Record | None) -> Record | None:
+    """The record once so many trials were spent: of what they found, or of what was known before if that is faster."""
+    had = 0 if before is None else before.trials
+    function = search(task, machine, wanted - had, seed=had)
+    if function is None:
+        return before
+    contest = Contest(task, [function], machine)
+    latency = contest.steady(0, contest.best()[0])
+    record = tuning.recorded(task, key, METASCHEDULE, {"function": _packed(function), "exact": exact}, latency, wanted)
+    if before is not None and before.seconds < record.seconds:
+        return dataclasses.replace(before, trials=wanted)
+    weights = [place for place, argument in enumerate(task.arguments) if argument.block]
+    return dataclasses.replace(record, caches=contest.among(0, weights))
 
 
 def function_of(record: Record) -> Any:

@@ -14,19 +14,22 @@ TINY = ["tune", "zoo:mlp", "--input", "1,4,4,1", "--threads", "1"]
 
 
 @pytest.mark.slow
-def test_a_second_run_finds_all_on_record_and_times_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_finds_on_record_what_the_first_one_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*TINY, "--records", str(tmp_path / "records.sqlite"), "--json"]
     seen: list[Any] = []
     for _ in range(2):
         assert main(words) == 0
         captured = capsys.readouterr()
         seen.append((json.loads(captured.out), captured.err))
-    (first, said), (again, nothing) = seen
-    assert "candidates timed" in said and "candidates timed" not in nothing
+    (first, said), (again, later) = seen
     assert first["unknown"] == again["unknown"] == 0 and first["failures"] == []
-    assert first["kernels"] == again["kernels"] and len(first["kernels"]) >= 2
+    assert len(first["kernels"]) == said.count("candidates timed") >= 2
     assert all(kernel["best"] == "template" and kernel["template"]["seconds"] > 0 for kernel in first["kernels"])
-    assert first["models"]["zoo:mlp"] == again["models"]["zoo:mlp"] > 0
+    assert first["models"]["zoo:mlp"] > 0
+    # What was timed in a hubbub may be timed again; all else stays as it is.
+    steady = [kernel for kernel in first["kernels"] if kernel["template"]["steady"]]
+    assert all(kernel in again["kernels"] for kernel in steady)
+    assert later.count("candidates timed") <= len(first["kernels"]) - len(steady)
 
 
 def test_nothing_is_tuned_where_nothing_would_be_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
