@@ -7,6 +7,13 @@ branches may have blocks again. Which merges there are, and what they join, foll
 (residual), or ends in another type that broadcasts (squeeze-and-excite), or in half of the channels (concatenation). Further
 inputs join one by one, several outputs leave a common trunk.
 
+Blocks whose branches share nodes are no series-parallel programs and are never drawn: their grammar would need a state for every
+set of values that are alive together. They are reached from here one edge at a time by rewiring (`synth.rewiring`).
+
+Programs are drawn from a coarse grammar and refused by what they fail; only what most programs fail is asked of the states, which
+changes how many are drawn in vain and not how likely each one is. Where most miss the budget the prior is tilted towards ops that
+cost less (or more), and what no program within the budget can have is left out.
+
 Complete relative to bounds: `NESTING` blocks inside one another, `LONGEST_BODY` steps in a branch, the problem's `max_length` in
 the trunk, `LARGEST` nodes. Within them every program that meets the target is drawn with a probability above zero. Where the
 grammar accepts nothing within its bounds, that is a proof (it errs towards accepting), and the answer is Infeasible; where only
