@@ -62,7 +62,7 @@ def resize(
 
     `Found.optimal` says whether it is proven that nothing is better, `Found.gap` how much better anything could be, as a share.
     Parameters, MACs, memory and ranks of the result are counted anew on the graph. ValueError for arguments that make no sense.
-    How far an output sees does not depend on widths, so nothing asks for it here; where kernels or dilations are free it may change.
+    How far an output sees does not depend on widths, so nothing asks for it here; where kernels or dilations are free it may.
     """
     clock = Clock.of(time_limit)
     freedom = Freedom(tuple(free), multiple, smallest, largest, keep_rank)
