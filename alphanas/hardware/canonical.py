@@ -13,7 +13,8 @@ Layout steps cost nothing when lowered (they become index arithmetic), so a rule
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,18 @@ Rule = Callable[["Rewriter", Step, Sequence[int]], int]
 
 class Rewriter(Writer):
     """A writer that also knows the layout steps, which vanish on constants and where they change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, Step] = {}
+        """The step that wrote each slot."""
+
+    def step(
+        self, primitive: str, inputs: Iterable[int], shape: Sequence[int], dtype: str, params: Mapping[str, Any] | None = None
+    ) -> int:
+        slot = super().step(primitive, inputs, shape, dtype, params)
+        self.made[slot] = self.steps[-1]
+        return slot
 
     def type(self, slot: int) -> Type:
         return self.types[slot]
@@ -94,6 +107,10 @@ def _transpose(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
 
 def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     left, right = operands
+    if _is_nothing(writer, left) or _is_nothing(writer, right):
+        # As of a recurrent network's first state; TVM would leave no product to schedule.
+        zero = writer.constant(np.zeros((), step.params["_dtype"]))
+        return writer.step("broadcast_in_dim", [zero], step.params["_shape"], step.params["_dtype"], {"dimensions": ()})
     (left_sum, right_sum), (left_batch, right_batch) = step.params["dimension_numbers"]
     left_free = _others(writer.type(left).shape, (*left_sum, *left_batch))
     right_free = _others(writer.type(right).shape, (*right_sum, *right_batch))
@@ -120,6 +137,14 @@ def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
         return result
     first, middle = len(batch), len(batch) + len(rows)
     return writer.transpose(result, (*range(first), *range(middle, middle + len(columns)), *range(first, middle)))
+
+
+def _is_nothing(writer: Rewriter, slot: int) -> bool:
+    """Whether a value is a repeated zero."""
+    while slot in writer.made and writer.made[slot].primitive in ("broadcast_in_dim", "reshape", "transpose"):
+        (slot,) = writer.made[slot].inputs
+    value = writer.constants.get(slot)
+    return value is not None and value.size == 1 and not value.any()
 
 
 def _better_right(
@@ -211,7 +236,7 @@ def _divide(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     if y in writer.constants and x not in writer.constants:
         with np.errstate(all="ignore"):
             return writer.step("mul", [x, writer.constant(1 / writer.constants[y])], shape, dtype)
-    source = next((made for made in reversed(writer.steps[-LOOKED_BACK:]) if made.output == y), None)
+    source = writer.made.get(y)
     if source is None or source.primitive != "broadcast_in_dim" or source.inputs[0] in writer.constants:
         return _unchanged(writer, step, operands)
     (few,) = source.inputs
@@ -223,9 +248,6 @@ def _divide(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
 def _others(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     return [axis for axis in range(len(shape)) if axis not in axes]
 
-
-LOOKED_BACK = 8
-"""A broadcast operand was written no more than so many steps ago, or is not looked for."""
 
 RULES: Mapping[str, Rule] = {
     "div": _divide,

@@ -47,7 +47,7 @@ class Geometry:
 
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
     Winograd form's output tile. `together` blocks, if it is not 0, read the same channels: a tile takes a divisor of them.
-    `vectors` hold a block.
+    `vectors` hold a block. The first `batch` loops have right operands of their own: no tile crosses them.
     """
 
     kind: str
@@ -62,6 +62,7 @@ class Geometry:
     side: int = 0
     together: int = 0
     vectors: int = 1
+    batch: int = 0
 
 
 @dataclass(frozen=True, eq=False)

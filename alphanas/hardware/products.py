@@ -47,7 +47,7 @@ def contract(emitter: Emitter, step: Step) -> Emitted:
     shape = (*outer, columns) if outer else (1, columns)
     emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
     work = math.prod(sums_shape) * math.prod(depths)
-    geometry = Geometry("contraction", sums_shape[:-2], count, block, len(axes), work, tuple(prologues))
+    geometry = Geometry("contraction", sums_shape[:-2], count, block, len(axes), work, tuple(prologues), batch=batch)
     return emitter.finish(shape, (*(filled_outer or (1,)), count * block), geometry)
 
 

@@ -67,7 +67,7 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
     registers //= geometry.vectors
-    rows = _divisors(outer[-2], registers) if len(geometry.outer) > 1 else [1]
+    rows = _divisors(outer[-2], registers) if len(geometry.outer) - geometry.batch > 1 else [1]
     columns = _divisors(outer[-1], registers)
     blocks = _divisors(geometry.together or geometry.blocks, registers) if geometry.kind == "contraction" else [1]
     tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= registers]

@@ -134,6 +134,11 @@ def test_what_has_no_lowering_is_named_with_its_reason_its_node_and_its_line(
     assert raised.value.primitive == primitive
 
 
+def test_a_product_with_a_repeated_zero_is_no_kernel() -> None:
+    flat = canonical(flatten(lambda x: jnp.zeros((3, 4)) @ cases.array(4, 5) + x, np.ones((3, 5), np.float32)))
+    assert [step.primitive for step in flat.steps] == ["broadcast_in_dim", "add"]
+
+
 def test_a_node_of_a_graph_is_named() -> None:
     net = Net((4, 4, 1))
     net(Gelu(), net.input, name="curve")
