@@ -57,11 +57,18 @@ def rates(folder: Path, store: str, arguments: argparse.Namespace) -> dict[str, 
     with create_study(folder, **START, store=store, name=f"bench-{time.time_ns()}" if store else "") as recorder:
         for number in range(10):
             recorder.candidate(number, graph_json=GRAPH, graph_hash=str(number))
-        single, grouped = [], []
+        single, grouped, busy = [], [], []
         for repeat in range(arguments.repeats):
+            processor = time.process_time()
             single.append(arguments.outcomes / timed(lambda: one_by_one(recorder, arguments.outcomes, f"s{repeat}")))  # noqa: B023
+            busy.append(arguments.outcomes / (time.process_time() - processor))
             grouped.append(arguments.outcomes / timed(lambda: together(recorder, arguments.outcomes, f"g{repeat}")))  # noqa: B023
-    return {"one_transaction_each": spread(single), "groups_of_50": spread(grouped), "outcomes": arguments.outcomes}
+    return {
+        "one_transaction_each": spread(single),
+        "one_transaction_each_per_processor_second": spread(busy),
+        "groups_of_50": spread(grouped),
+        "outcomes": arguments.outcomes,
+    }
 
 
 def one_by_one(recorder: Recorder, count: int, name: str) -> None:
