@@ -289,7 +289,7 @@ class Graph:
         """The graph of a JSON text; raises GraphError for what is no graph, or names an op that the vocabulary lacks."""
         try:
             data = json.loads(text) if isinstance(text, str) else text
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise GraphError(f"this is not JSON: {error}") from None
         if not isinstance(data, Mapping) or not {"format", "inputs", "nodes", "outputs"} <= set(data):
             raise GraphError("this is no graph: it wants the keys format, inputs, nodes and outputs")

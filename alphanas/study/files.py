@@ -85,9 +85,14 @@ def verified(root: Path, relative: str, sha: str, size: int) -> Path:
     """The absolute path of a stored file whose content is what was recorded; `UserError` otherwise."""
     path = root / relative
     remedy = "restore the run folder from a copy"
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"artifact {relative}", saw="a path that leaves the run folder", exit_code=FAILED, cause="corrupted")
-    if not path.is_file():
+    try:
+        inside, there = path.resolve().is_relative_to(root.resolve()), path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        inside, there = False, False
+    if not inside:
+        shown = relative if len(relative) <= 200 else relative[:199] + "…"
+        raise UserError(f"artifact {shown}", saw="a path that leaves the run folder", exit_code=FAILED, cause="corrupted")
+    if not there:
         raise UserError(f"artifact {path}", saw="no such file", remedy=remedy, exit_code=FAILED, cause="corrupted")
     with translated(root):
         seen = digest(path)
