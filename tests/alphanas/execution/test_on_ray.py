@@ -94,10 +94,3 @@ def test_a_node_that_does_not_see_the_run_folder_is_named(cluster: Any, tmp_path
     node(cluster)
     with RayPool(1, address=cluster.address, marks=[tmp_path / "nowhere"]) as pool, pytest.raises(UserError, match="does not see"):
         pool.wait([pool.submit("sample_tasks:echo", 1)], timeout=90)
-
-
-def test_a_cluster_that_is_not_there_is_one_clear_error() -> None:
-    from alphanas.execution.on_ray import RayPool
-
-    with pytest.raises(UserError, match=r"execution\.address"):
-        RayPool(1, address="127.0.0.1:1")
