@@ -108,9 +108,7 @@ def _transpose(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
 def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
     left, right = operands
     if _is_nothing(writer, left) or _is_nothing(writer, right):
-        # As of a recurrent network's first state; TVM would leave no product to schedule.
-        zero = writer.constant(np.zeros((), step.params["_dtype"]))
-        return writer.step("broadcast_in_dim", [zero], step.params["_shape"], step.params["_dtype"], {"dimensions": ()})
+        return _nothing(writer, step)
     (left_sum, right_sum), (left_batch, right_batch) = step.params["dimension_numbers"]
     left_free = _others(writer.type(left).shape, (*left_sum, *left_batch))
     right_free = _others(writer.type(right).shape, (*right_sum, *right_batch))
@@ -137,6 +135,21 @@ def _dot_general(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
         return result
     first, middle = len(batch), len(batch) + len(rows)
     return writer.transpose(result, (*range(first), *range(middle, middle + len(columns)), *range(first, middle)))
+
+
+def _multiply(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
+    shape = step.params["_shape"]
+    return (
+        _nothing(writer, step)
+        if shape and any(_is_nothing(writer, slot) for slot in operands)
+        else _unchanged(writer, step, operands)
+    )
+
+
+def _nothing(writer: Rewriter, step: Step) -> int:
+    """A repeated zero, as of a recurrent network's first state: of a product with it TVM would leave nothing to schedule."""
+    zero = writer.constant(np.zeros((), step.params["_dtype"]))
+    return writer.step("broadcast_in_dim", [zero], step.params["_shape"], step.params["_dtype"], {"dimensions": ()})
 
 
 def _is_nothing(writer: Rewriter, slot: int) -> bool:
@@ -251,6 +264,7 @@ def _others(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
 
 RULES: Mapping[str, Rule] = {
     "div": _divide,
+    "mul": _multiply,
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "reshape": _same_elements,
