@@ -269,7 +269,6 @@ RULES: Mapping[str, Rule] = {
     "conv_general_dilated": _convolution,
     "reshape": _same_elements,
     "squeeze": _same_elements,
-    "expand_dims": _same_elements,
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
     "copy": _same_value,

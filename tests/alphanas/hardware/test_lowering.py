@@ -20,7 +20,10 @@ from tests.alphanas.hardware import cases
 
 ROOT = Path(__file__).parents[3]
 TOLERANCES = {case.name: case.tolerance for case in cases._functions()}
-UNSEEN = {"add_any", "copy", "copy_p", "pvary", "sharding_constraint", "layout_constraint", "optimization_barrier", "name"}
+UNSEEN = {
+    *("add_any", "copy", "copy_p", "pvary", "sharding_constraint", "layout_constraint", "optimization_barrier", "name"),
+    "device_put",
+}
 """Rules for primitives that only gradients or several devices make, or that change nothing."""
 PRIMITIVES = sorted(getattr(core, name).name for name in dir(core) if name.endswith("_p"))
 

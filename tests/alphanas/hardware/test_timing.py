@@ -108,7 +108,7 @@ def test_at_length_every_run_counts_and_turns_are_taken() -> None:
 
 
 def test_at_length_a_slow_program_has_fewer_runs_and_says_so() -> None:
-    latency = timing.at_length({"slow": lambda: time.sleep(0.02)}, seconds=0.02, count=1000)["slow"]
+    latency = timing.at_length({"slow": lambda: time.sleep(0.02)}, seconds=0.02, count=1000, block_s=0.002)["slow"]
     assert len(latency.runs) <= 4
     assert "wanted 1,024" in latency.shortfall
 
