@@ -45,7 +45,8 @@ class Recorder:
         self._open: Connection | None = None
         self._owner = f"{lock.identity}:{uuid.uuid4().hex}"
         self._renewed = time.monotonic()
-        self.study = Study(self.folder, self._reading, patience=patience)
+        # Inside a transaction nothing is asked again: what was lost with it must be made anew as a whole.
+        self.study = Study(self.folder, self._reading, patience=lambda: IMPATIENT if self._open is not None else patience)
         with translated(self.folder), self._reading() as connection:
             sweep(self.folder, {artifact.path for _, artifact in store.artifacts_after(connection, 0)})
         # Whoever held this folder's lock before is dead, or we would not hold it; and a file has no other writers.

@@ -36,7 +36,12 @@ class Study:
     """A study in its run folder. What it says is what is committed at the moment of the question."""
 
     def __init__(
-        self, folder: Path, connect: Connect, *, dispose: Callable[[], None] | None = None, patience: Patience = IMPATIENT
+        self,
+        folder: Path,
+        connect: Connect,
+        *,
+        dispose: Callable[[], None] | None = None,
+        patience: Callable[[], Patience] = lambda: IMPATIENT,
     ) -> None:
         self.folder = folder
         self._connect = connect
@@ -266,7 +271,7 @@ class Study:
             with self._reading() as connection:
                 return question(connection)
 
-        return self._patience.keep_trying(attempt)
+        return self._patience().keep_trying(attempt)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
