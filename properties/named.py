@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
-from types import ModuleType
 
 from properties.causality import CAUSALITY
 from properties.equivariance import EQUIVARIANCE
+from properties.importing import module_at
 from properties.inference import PROPERTIES, Property
 from properties.scale import SCALE
 
@@ -35,7 +31,7 @@ def find(name: str) -> Property:
         if name not in BUILT_IN:
             raise ValueError(f"no property is called {name!r}: {hint}")
         return BUILT_IN[name]
-    module = _file(name, Path(path)) if path.endswith(".py") else _module(name, path)
+    module = module_at(path, what=f"property {name!r}", forms=FORMS)
     try:
         found = getattr(module, attribute)
     except AttributeError:
@@ -50,39 +46,3 @@ def find(name: str) -> Property:
 
 def _type_name(found: object) -> str:
     return found.__name__ if isinstance(found, type) else type(found).__name__
-
-
-def _module(name: str, path: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(path)
-    except Exception as error:  # whatever one's own module raises
-        raise ValueError(f"property {name!r}: cannot import {path}: {_said(error)}; give {FORMS}") from error
-
-
-def _file(name: str, path: Path) -> ModuleType:
-    """The module of a file, under its own name, so that import paths of what is in it (a requirement's kind) lead to it."""
-    if not path.is_file():
-        raise ValueError(f"property {name!r}: no file {path}; give {FORMS}")
-    folder = str(path.parent.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    loaded = sys.modules.get(path.stem)
-    if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path.resolve():
-        return loaded
-    label = path.stem if loaded is None else f"{path.stem} of {folder}"
-    spec = importlib.util.spec_from_file_location(label, path)
-    assert spec is not None and spec.loader is not None, "the file's name ends in .py"
-    module = sys.modules[label] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever one's own file raises
-        sys.modules.pop(label)
-        raise ValueError(f"property {name!r}: cannot run {path}: {_said(error)}") from error
-    return module
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)

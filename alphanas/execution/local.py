@@ -36,6 +36,14 @@ class Handle:
         self._changed = changed
         self._result: Result | None = None
 
+    @staticmethod
+    def of(task: str, payload: Any, limit_s: float | None, changed: threading.Condition) -> Handle:
+        """A task that is named and given a payload; ValueError for a name that is none."""
+        module, colon, name = task.partition(":")
+        if not (module and colon and name.isidentifier()):
+            raise ValueError(f"a task is named 'package.module:function', saw {task!r}")
+        return Handle(task, frames.encode({"task": task, "payload": payload}), limit_s, changed)
+
     @property
     def done(self) -> bool:
         """Whether there is a result."""
@@ -102,10 +110,7 @@ class LocalPool:
         """Queues `module:function` with a JSON payload; `limit_s` is wall time from its start, imports included."""
         if self._closed:
             raise RuntimeError("the pool is closed")
-        module, colon, name = task.partition(":")
-        if not (module and colon and name.isidentifier()):
-            raise ValueError(f"a task is named 'package.module:function', saw {task!r}")
-        handle = Handle(task, frames.encode({"task": task, "payload": payload}), limit_s, self._changed)
+        handle = Handle.of(task, payload, limit_s, self._changed)
         self._queue.put(handle)
         return handle
 

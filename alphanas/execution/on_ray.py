@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any
 
 from alphanas.errors import FAILED, UserError
-from alphanas.execution import frames
 from alphanas.execution.local import Handle, LocalPool
 from alphanas.execution.results import Completed, Failed, Result
 from alphanas.execution.threads import thread_environment
@@ -100,10 +99,7 @@ class RayPool:
         """Queues `module:function` with a JSON payload; `limit_s` is wall time from its start on its node."""
         if self._closed:
             raise RuntimeError("the pool is closed")
-        module, colon, name = task.partition(":")
-        if not (module and colon and name.isidentifier()):
-            raise ValueError(f"a task is named 'package.module:function', saw {task!r}")
-        handle = Handle(task, frames.encode({"task": task, "payload": payload}), limit_s, self._changed)
+        handle = Handle.of(task, payload, limit_s, self._changed)
         self._payloads[handle] = payload
         self._queue.put(handle)
         return handle

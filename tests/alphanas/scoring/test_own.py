@@ -32,7 +32,7 @@ def test_it_is_a_number_of_the_graph_and_may_import_its_neighbours(tmp_path: Pat
         ("def mine(graph): return 1 / 0\n", "mine", "division"),
         ("def mine(graph): return 1\n", "other", "has no 'other'; it has mine"),
         ("mine = 3\n", "mine", "is a int; wanted a function"),
-        ("1 / 0\n", "mine", "cannot import"),
+        ("1 / 0\n", "mine", "cannot run"),
         ("def mine(graph): return 'many'\n", "mine", "many"),
     ],
 )
