@@ -127,8 +127,13 @@ def hold(payload: dict[str, Any]) -> list[float]:
         return [begin, time.monotonic()]
 
 
-def niceness(payload: Any) -> str:
-    return Path("/proc/self/autogroup").read_text().split()[-1]
+def niceness(payload: Any) -> int | None:
+    """That of this process's scheduling group; None where the system has none (no such file, or one that says nothing)."""
+    try:
+        words = Path("/proc/self/autogroup").read_text().split()
+    except FileNotFoundError:
+        return None
+    return int(words[-1]) if words else None
 
 
 def family_eats(payload: int) -> None:
