@@ -92,6 +92,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def coordinate_on_cpu() -> None:
+    """Keeps what this process computes itself on the CPU: a GPU is for the workers."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
     """Ctrl-C and SIGTERM end what runs inside with one line that says how to go on."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from alphanas.cli.common import add_json, print_summary, resumable
+from alphanas.cli.common import add_json, coordinate_on_cpu, print_summary, resumable
 from alphanas.errors import FAILED
 
 HELP = """go on with a search that was stopped or killed
@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas import driver
     from alphanas.report.progress import progress_on
 
+    coordinate_on_cpu()
     with resumable(folder), progress_on(sys.stderr, quiet=arguments.quiet) as progress:
         study = driver.resume(folder, progress=progress)
     summary = study.summary()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from alphanas.cli.common import add_json, natural, positive, print_summary, resumable
+from alphanas.cli.common import add_json, coordinate_on_cpu, natural, positive, print_summary, resumable
 from alphanas.config import load_config
 from alphanas.errors import FAILED, UserError
 
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas import driver
     from alphanas.report.progress import progress_on
 
+    coordinate_on_cpu()
     with resumable(folder), progress_on(sys.stderr, quiet=arguments.quiet) as progress:
         progress.note(f"run folder: {folder}")
         study = driver.search(config, out=folder, progress=progress)

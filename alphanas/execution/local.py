@@ -18,7 +18,7 @@ from alphanas.execution import frames, warden
 from alphanas.execution.notes import Note
 from alphanas.execution.process import WorkerProcess
 from alphanas.execution.results import Failed, Result
-from alphanas.execution.threads import thread_environment
+from alphanas.execution.threads import accelerator_environment, thread_environment
 
 RECYCLE_BYTES = 1 << 30
 # A worker may be lost before it begins the task it was handed: killed while idle, no memory to start. That is not the task's doing.
@@ -82,13 +82,14 @@ class LocalPool:
         on_note: Callable[[Note], None] | None = None,
     ) -> None:
         """`memory_limit`: bytes that a worker, with what it started, may hold before its task is ended (looked at every 0.2 s, so
-        that a fast eater may overshoot; not an address-space limit, which XLA cannot live with). A worker above `recycle_bytes`
-        after a task is replaced. `on_note` is called, from a thread of the pool, with what tasks say; see `notes`.
+        that a fast eater may overshoot; not an address-space limit, which XLA cannot live with). A worker that keeps more than
+        `recycle_bytes` of its own after a task (not counting libraries, of which a GPU has gigabytes) is replaced. `on_note` is
+        called, from a thread of the pool, with what tasks say; see `notes`.
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, saw {workers}")
         self.workers = workers
-        self._env = {**thread_environment(threads), **(env or {})}
+        self._env = {**thread_environment(threads), **accelerator_environment(), **(env or {})}
         self._memory_limit = memory_limit
         self._recycle_bytes = recycle_bytes
         self._on_note = on_note or _unheard
@@ -189,7 +190,7 @@ class LocalPool:
             self._retire(process)
             return None, Failed("crashed", f"no worker could be started: {error}", "", time.monotonic() - started), False
         begun = process.begun
-        if process.alive() and process.resident() <= self._recycle_bytes:
+        if process.alive() and process.private() <= self._recycle_bytes:
             return process, result, begun
         self._retire(process)
         return None, result, begun

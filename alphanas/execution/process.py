@@ -150,7 +150,11 @@ class WorkerProcess:
 
     def resident(self) -> int:
         """Bytes of memory that the process and all that it started hold now; 0 where the system does not tell."""
-        return sum(map(_resident, _family(self.pid)))
+        return sum(_held(pid)[0] for pid in _family(self.pid))
+
+    def private(self) -> int:
+        """The same without the pages of files, such as the libraries that are loaded."""
+        return sum(held - of_files for held, of_files in map(_held, _family(self.pid)))
 
     def alive(self) -> bool:
         """Whether it can take a task."""
@@ -232,11 +236,14 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _resident(pid: int) -> int:
+def _held(pid: int) -> tuple[int, int]:
+    """Bytes of memory, and how many of them are pages of files."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
+        _, held, of_files, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    except (OSError, ValueError):
+        return 0, 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    return held * page, of_files * page
 
 
 def _result(reply: dict[str, Any], tail: str) -> Result:

@@ -1,6 +1,8 @@
-"""How many threads the libraries in a worker may use; they read these variables once, when they are loaded."""
+"""What of the machine the libraries in a worker may take; they read these variables once, when they are loaded."""
 
 from __future__ import annotations
+
+import os
 
 # XLA's CPU client sizes its pools by NPROC; on jax 0.10 the flags --xla_cpu_multi_thread_eigen and intra_op_parallelism_threads
 # change nothing (processor time over wall time of a matrix product on 2 cores: 1.9 with them, 1.0 with NPROC=1).
@@ -20,3 +22,9 @@ def thread_environment(threads: int) -> dict[str, str]:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, saw {threads}")
     return {name: str(threads) for name in VARIABLES}
+
+
+def accelerator_environment() -> dict[str, str]:
+    """Environment variables under which JAX takes a GPU's memory as it needs it: workers share the GPU. What the user set holds."""
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    return {} if name in os.environ else {name: "false"}

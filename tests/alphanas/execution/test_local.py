@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -228,6 +229,16 @@ def test_a_grown_worker_is_replaced(on_path: None) -> None:
         assert len(values) == 4
         assert values[0] != values[1]
         assert values[2] == values[3]
+
+
+def test_workers_share_an_accelerator_unless_the_user_says_otherwise(on_path: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    with LocalPool(1) as pool:
+        assert submit(pool, "environment", [name]).result() == Completed({name: "false"}, ANY)
+    monkeypatch.setenv(name, "true")
+    with LocalPool(1) as pool:
+        assert submit(pool, "environment", [name]).result() == Completed({name: "true"}, ANY)
 
 
 def test_closing_cancels_what_is_left_and_leaves_no_process(on_path: None, tmp_path: Path) -> None:
