@@ -8,16 +8,19 @@ or that another one dominates, are dropped. Where none had to be dropped for roo
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from synth.clock import ENDLESS, Clock
 from synth.elimination import Elimination, Network, eliminate
 
 ROUNDS = (200, 2_000, 20_000, 100_000)
 """Partial assignments kept in one pass after the other, while there is time and no proof."""
+
+A_STEP = 2_000
+"""Entries of tables, or partial assignments, that one step looks at."""
 
 MOST_CUTS = 60
 CHUNK = 2_000_000
@@ -60,15 +63,15 @@ def maximise(
     limits: Sequence[Limit] = (),
     *,
     starts: Sequence[Sequence[int]] = (),
-    deadline: float = math.inf,
+    clock: Clock = ENDLESS,
     tolerance: float = 0.0,
 ) -> Best | Nothing:
     """The assignment with the largest objective (weights of the quantities) within the limits.
 
     `starts` are assignments that the answer is at least as good as, if they keep the limits. Ends when the gap is proven to be at
-    most `tolerance` of the value, or `time.monotonic()` reaches the deadline.
+    most `tolerance` of the value, or the clock's limit is reached.
     """
-    search = _Search(network, objective, [row for limit in limits for row in limit.rows()], deadline)
+    search = _Search(network, objective, [row for limit in limits for row in limit.rows()], clock)
     if search.impossible:
         return Nothing(proven=True)
     for assignment in starts:
@@ -77,7 +80,7 @@ def maximise(
     if search.bound == -math.inf:
         return Nothing(proven=True)
     for most in ROUNDS:
-        if search.gap <= tolerance * abs(search.value) + SLACK * max(1.0, abs(search.value)) or time.monotonic() > deadline:
+        if search.gap <= tolerance * abs(search.value) + SLACK * max(1.0, abs(search.value)) or clock.is_up:
             break
         if search.extend(most):
             break
@@ -89,8 +92,8 @@ def maximise(
 class _Search:
     """The incumbent and the bound, and what improves them."""
 
-    def __init__(self, network: Network, objective: np.ndarray, rows: Sequence[tuple[int, float, float]], deadline: float):
-        self.network, self.objective, self.deadline = network, np.asarray(objective, dtype=float), deadline
+    def __init__(self, network: Network, objective: np.ndarray, rows: Sequence[tuple[int, float, float]], clock: Clock):
+        self.network, self.objective, self.clock = network, np.asarray(objective, dtype=float), clock
         self.rows = [(_unit(quantity, sign, len(network.constant)), bound) for quantity, sign, bound in rows]
         self.usage = np.array([weights for weights, _ in self.rows]).reshape(len(self.rows), len(network.constant))
         self.limits = np.array([bound for _, bound in self.rows])
@@ -141,7 +144,7 @@ class _Search:
         for each in (self.highest, *self.least):
             self._cut(cuts, each.decode(), scale)
         for _ in range(MOST_CUTS):
-            if time.monotonic() > self.deadline:
+            if not self.clock.take(1 + self.highest.entries // A_STEP):
                 return
             prices, floor = _cheapest_prices(cuts, ceiling)
             priced = eliminate(self.network, self.objective - (prices / scale) @ self.usage)
@@ -205,7 +208,7 @@ class _Search:
         front = _Front.start(kinds)
         dropped = -math.inf
         for unknown in range(len(self.network.sizes)):
-            if time.monotonic() > self.deadline:
+            if not self.clock.take(1 + front.count * self.network.sizes[unknown] // A_STEP):
                 return False
             floor = self.value + SLACK * max(1.0, abs(self.value)) - offset if self.best is not None else -math.inf
             front = front.extended(unknown, kinds, floor, self.limits).undominated()

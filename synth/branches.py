@@ -41,16 +41,16 @@ from synth.branching.states import Asked, states
 from synth.branching.story import LONGEST_BODY, NESTING, SHORTENING, Story
 from synth.branching.term import Term, assembled, parsed, steps_of
 from synth.budget import UNLIMITED, Budget
+from synth.clock import ENDLESS, Clock, TimeIsUp
 from synth.core import smallest_core
 from synth.effect import size_fields
 from synth.graph import Graph
 from synth.memo import Memo
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of
-from synth.proving import Clock, TimeIsUp, answer, prove
+from synth.proving import answer, prove
 from synth.questions import questions
 from synth.result import GaveUp, Infeasible, Result
-from synth.space import Check, unchecked
 from synth.target import describe
 
 LARGEST = 24
@@ -65,6 +65,9 @@ TRIES = 200
 BATCH = 40
 """Programs that are drawn before it is seen whether too many fail the same question."""
 
+A_DRAW = 20
+"""Steps that one draw takes."""
+
 ENOUGH = 4
 """Programs of a batch that are enough to go on as before."""
 
@@ -75,10 +78,15 @@ CHEAP = 60
 
 
 def synthesize(
-    problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
+    problem: Problem,
+    *,
+    rng: np.random.Generator | None = None,
+    count: int = 1,
+    time_limit: float | None = None,
+    steps: float | None = None,
 ) -> Result:
     """`count` programs that meet the target and have branches; without `rng` the cheapest of some that are always the same."""
-    clock = Clock.of(time_limit)
+    clock = Clock.of(time_limit, steps)
     goals = goals_of(problem)
     if isinstance(goals, Infeasible):
         return goals
@@ -107,7 +115,7 @@ def grammar_of(problem: Problem, goals: tuple[Value, ...]) -> Grammar:
 
 
 GrammarKey = tuple[Frame, tuple[Asked, ...], int, int | None, Budget, float]
-_GRAMMARS: Memo[GrammarKey, Grammar] = Memo(256)
+_GRAMMARS: Memo[GrammarKey, tuple[Grammar, int]] = Memo(256)
 
 
 def _grammar(
@@ -118,23 +126,25 @@ def _grammar(
     narrowest: int | None = None,
     budget: Budget = UNLIMITED,
     tilt: float = 0.0,
-    check: Check = unchecked,
+    clock: Clock = ENDLESS,
 ) -> Grammar:
     key = here, asked, longest, narrowest, budget if tilt else UNLIMITED, tilt
-    known = _GRAMMARS.get(key)
-    if known is None:
+
+    def made() -> Grammar:
         several = len(here.sources) > 1 or len(here.goals) > 1
         lengths = np.array([float(several), *(SHORTENING**k for k in range(longest))])
-        story = Story(here, states(here, asked, check=check), favour(here, narrowest, budget, tilt), check=check)
-        known = _GRAMMARS.put(key, Grammar(story, lengths / lengths.sum() if lengths.any() else lengths))
-    known.prepare(check)
-    return known
+        story = Story(here, states(here, asked, clock=clock), favour(here, narrowest, budget, tilt), clock=clock)
+        return Grammar(story, lengths / lengths.sum() if lengths.any() else lengths)
+
+    found = clock.remembered(_GRAMMARS, key, made)
+    found.prepare(clock)
+    return found
 
 
-def _frame(problem: Problem, goals: tuple[Value, ...], check: Check = unchecked) -> Frame:
+def _frame(problem: Problem, goals: tuple[Value, ...], clock: Clock = ENDLESS) -> Frame:
     # Widths that are set anew need no more than one width inside that stands for all.
     sizes = problem.sizes[-1:] if problem.widths else problem.sizes
-    return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS, check=check)
+    return frame(tuple(problem.vocabulary.values()), sizes, problem.values, goals, DETOURS, clock=clock)
 
 
 def _asked(problem: Problem, goals: tuple[Value, ...]) -> Iterator[Asked]:
@@ -187,7 +197,7 @@ class _Run:
                         yield found
                     causes[None if isinstance(found, Graph) else found] += 1
                     misses = 0 if isinstance(found, Graph) else misses + 1
-                    self.clock.check()
+                    self.clock.check(A_DRAW)
                 if causes[None] < ENOUGH:
                     misses = 0 if self._refined(causes) else misses
         except TimeIsUp:
@@ -195,7 +205,7 @@ class _Run:
 
     def grammar(self) -> Grammar | None:
         """The grammar by which programs are drawn; None if it accepts nothing. TimeIsUp if there is no time to make it."""
-        here = within(_frame(self.problem, self.goals, self.clock.check), self.narrowest, self.problem.target.budget)
+        here = within(_frame(self.problem, self.goals, self.clock), self.narrowest, self.problem.target.budget)
         return self._accepting(here, self.kept)
 
     @property
@@ -205,8 +215,8 @@ class _Run:
     def _accepting(self, here: Frame, asked: tuple[Asked, ...]) -> Grammar | None:
         if not here.reachable:
             return None
-        budget, check = self.problem.target.budget, self.clock.check
-        made = _grammar(here, asked, self.problem.max_length, narrowest=self.narrowest, budget=budget, tilt=self.tilt, check=check)
+        budget, clock = self.problem.target.budget, self.clock
+        made = _grammar(here, asked, self.problem.max_length, narrowest=self.narrowest, budget=budget, tilt=self.tilt, clock=clock)
         return made if made.total else None
 
     def _candidate(self, term: Term) -> Graph | Asked | Unfit:
@@ -231,7 +241,7 @@ class _Run:
     def reason(self) -> Infeasible | GaveUp:
         """Why nothing was found."""
         if self.clock.is_up and not self.impossible:
-            return GaveUp(f"the time was up before a program was found within {self.problem.target.budget}", self.clock.seconds)
+            return GaveUp(f"{self.clock.reason} before a program was found within {self.problem.target.budget}", self.clock.seconds)
         if not self.impossible:
             reason = f"of {TRIES} programs in a row none had branches and kept {self.problem.target.budget}"
             return GaveUp(reason, self.clock.seconds)
@@ -252,7 +262,7 @@ class _Run:
             asked = tuple(each for each in parts if isinstance(each, Asked))
             limit = Budget(**{each: getattr(budget, each) for each in parts if isinstance(each, str)})
             try:
-                here = within(_frame(self.problem, self.goals, self.clock.check), self.narrowest, limit)
+                here = within(_frame(self.problem, self.goals, self.clock), self.narrowest, limit)
                 return self._accepting(here, asked) is None
             except TimeIsUp:
                 return False

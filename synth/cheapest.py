@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from synth.clock import Clock
 
 Table = tuple[np.ndarray, ...]
 Way = tuple["Way", int] | None
@@ -57,9 +58,9 @@ class _Row:
 
 
 def best_first(
-    space: Edges, costs: np.ndarray, ahead: Table, limits: Sequence[Limit], deadline: float
+    space: Edges, costs: np.ndarray, ahead: Table, limits: Sequence[Limit], clock: Clock
 ) -> Iterator[tuple[float, list[int]]]:
-    """(cost, edges) of the accepted programs in order of cost and length; none after the deadline.
+    """(cost, edges) of the accepted programs in order of cost and length, until the clock's limit is reached.
 
     `ahead` is the least cost that is still to come, by the number of edges that are left and by state.
     """
@@ -95,7 +96,7 @@ def best_first(
     nothing = np.zeros(len(limits))
     done(0, 0.0, nothing, None, 0)
     grow(0, 0.0, nothing, None, 0)
-    while queue and time.monotonic() < deadline:
+    while queue and clock.take():
         cost, length, _, row, place, way = heapq.heappop(queue)
         if row is None:
             yield cost, _edges(way)

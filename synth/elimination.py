@@ -101,6 +101,11 @@ class Elimination:
     bound: float
     exact: bool
 
+    @functools.cached_property
+    def entries(self) -> int:
+        """How much there was to look at."""
+        return sum(table.size for bucket in self.buckets for _, table in bucket)
+
     def decode(self) -> tuple[int, ...]:
         """An assignment that reaches the bound, if the elimination was exact; else a good one."""
         assignment: list[int] = []

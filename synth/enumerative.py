@@ -31,12 +31,13 @@ def synthesize(
     rng: np.random.Generator | None = None,
     count: int = 1,
     time_limit: float | None = None,
+    steps: float | None = None,
     order: str = "length",
 ) -> Result:
     """The first `count` programs that meet the target; `rng` shuffles the `random` order and draws sizes (without: seed 0)."""
     if order not in ORDERS:
         raise ValueError(f"no enumerative order is called {order!r}; known are {', '.join(ORDERS)}")
-    run = Growing.of(problem, rng, time_limit)
+    run = Growing.of(problem, rng, time_limit, steps)
     prefixes = _in_order(problem, run.alphabet) if order == "length" else _shuffled(problem, run.alphabet, run.rng)
     core = (*map(describe, problem.target.requirements), str(problem.target.budget), f"at most {problem.max_length} ops")
     return answer(

@@ -7,7 +7,7 @@ keep within the time limit ends in GaveUp, unless it is proven that none can.
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,19 +15,20 @@ import numpy as np
 
 from synth import sizes, taste
 from synth.budget import ANY, UNLIMITED, Interval
+from synth.clock import ENDLESS, Clock, TimeIsUp
 from synth.core import smallest_core
 from synth.graph import chain
 from synth.memory import peak_bytes
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
-from synth.proving import Clock, TimeIsUp, answer
+from synth.proving import answer
 from synth.questions import questions, shape_goal
 from synth.result import GaveUp, Infeasible, Result
-from synth.settings import overflows
+from synth.settings import A_SIZING, overflows
 from synth.shelf import SOME, shelf
 from synth.sized import open_sizes
-from synth.space import Alphabet, Check, Frame, Question, frame, unchecked
+from synth.space import Alphabet, Frame, Question, frame
 from synth.tracing import traced_path
 
 MISSES = 100
@@ -39,19 +40,27 @@ LATE_MISSES = 20
 NONE = Interval(0, 0.5)
 """Of whole numbers, none."""
 
-CORE_SECONDS = 0.5
-"""How long each step of finding out what excludes what may take; a step that takes longer leaves the answer larger than need be."""
+CORE_STEPS = 10_000
+"""How much each step of finding out what excludes what may take; one that takes more leaves the answer larger than need be."""
+
+A_DRAW = 5
+"""Steps that one draw takes."""
 
 
 def synthesize(
-    problem: Problem, *, rng: np.random.Generator | None = None, count: int = 1, time_limit: float | None = None
+    problem: Problem,
+    *,
+    rng: np.random.Generator | None = None,
+    count: int = 1,
+    time_limit: float | None = None,
+    steps: float | None = None,
 ) -> Result:
     """`count` programs that meet the problem's target: random ones with `rng`, without it the cheapest by the problem's cost."""
-    clock = Clock.of(time_limit)
+    clock = Clock.of(time_limit, steps)
     try:
         space = solution_space(problem, prior=problem.prior and rng is not None, clock=clock)
     except TimeIsUp:
-        return GaveUp("the time was up before it was known what ops do", clock.seconds)
+        return GaveUp(f"{clock.reason} before it was known what ops do", clock.seconds)
     if isinstance(space, Infeasible):
         return replace(space, seconds=clock.seconds)
     paths = _random(problem, space, rng, clock) if rng is not None else _cheapest(problem, space, clock)
@@ -77,14 +86,15 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     here = _frame(problem, goal)
 
     def possible(kept: list[Question | str]) -> bool:
-        opened = _opened(problem, product(here, [each for each in kept if isinstance(each, Question)], prior=False), clock)
-        if opened is None:
-            return True
         bounds = [limits[each] for each in kept if isinstance(each, str)]
         within = [(cost, interval.low, interval.high) for cost, interval in bounds]
-        stop = min(clock.deadline, time.monotonic() + CORE_SECONDS)
-        found = opened.cheapest(ops_of, within, deadline=stop)
-        return next(found, None) is not None or time.monotonic() >= stop
+        part = clock.part(steps=CORE_STEPS)
+        try:
+            space = product(here, [each for each in kept if isinstance(each, Question)], prior=False, clock=part)
+        except TimeIsUp:
+            return True
+        opened = _opened(problem, space, part)
+        return opened is None or next(opened.cheapest(ops_of, within, clock=part), None) is not None or part.is_up
 
     parts: list[Question | str] = [*questions(problem, goal), *limits]
     kept = smallest_core(parts, lambda some: not possible(some), is_late=lambda: clock.is_up)
@@ -92,18 +102,17 @@ def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     return Infeasible((f"an output of {goal} from {problem.value} in at most {problem.max_length} ops", *lines), clock.seconds)
 
 
-def solution_space(problem: Problem, *, prior: bool = False, clock: Clock | None = None) -> Product | Infeasible:
+def solution_space(problem: Problem, *, prior: bool = False, clock: Clock = ENDLESS) -> Product | Infeasible:
     """The product whose accepted paths are the sequences that meet the requirements (the budget aside).
 
-    TimeIsUp if a clock is given and it is.
+    TimeIsUp if the clock's limit is reached.
     """
-    clock = clock or Clock.of(None)
     goal = shape_goal(problem)
     if isinstance(goal, Infeasible):
         return goal
-    here = _frame(problem, goal, clock.check)
+    here = _frame(problem, goal, clock)
     asked = questions(problem, goal)
-    found = product(here, asked, prior=prior, check=clock.check)
+    found = product(here, asked, prior=prior, clock=clock)
     shelf().keep(least=SOME)
     if found.feasible:
         return found
@@ -113,9 +122,9 @@ def solution_space(problem: Problem, *, prior: bool = False, clock: Clock | None
     return Infeasible((shape, *(question.label for question in _core(here, asked, clock))))
 
 
-def _frame(problem: Problem, goal: Value, check: Check = unchecked) -> Frame:
+def _frame(problem: Problem, goal: Value, clock: Clock = ENDLESS) -> Frame:
     alphabet = Alphabet.of(problem.vocabulary, problem.sizes, problem.further)
-    return frame(alphabet, problem.value, goal, problem.max_length, check=check)
+    return frame(alphabet, problem.value, goal, problem.max_length, clock=clock)
 
 
 def _unreached(problem: Problem, here: Frame) -> tuple[str, ...]:
@@ -132,7 +141,7 @@ def _core(here: Frame, asked: Sequence[Question], clock: Clock) -> list[Question
 
     def excluded(kept: list[Question]) -> bool:
         try:
-            return not product(here, kept, prior=False, check=clock.check).feasible
+            return not product(here, kept, prior=False, clock=clock).feasible
         except TimeIsUp:
             return False
 
@@ -143,7 +152,7 @@ def _cheapest(problem: Problem, space: Product, clock: Clock) -> Iterator[Path]:
     """The programs within the budget, in order of cost."""
     opened = _opened(problem, space, clock)
     if opened is not None:
-        for _, path in opened.cheapest(cost_of(problem), _limits(problem), deadline=clock.deadline):
+        for _, path in opened.cheapest(cost_of(problem), _limits(problem), clock=clock):
             yield path
 
 
@@ -182,6 +191,7 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
     draws = _free(space, lengths, rng, weighted) if _is_free(problem) else _within(problem, space, lengths, rng, clock, weighted)
     misses = 0
     for drawn in draws:
+        clock.take(A_DRAW)
         path = drawn if drawn is not None and _fits_memory(problem, drawn) else None
         misses = misses + 1 if path is None else 0
         if path is not None:
@@ -192,7 +202,7 @@ def _random(problem: Problem, space: Product, rng: np.random.Generator, clock: C
     opened = _opened(problem, plain, clock) if isinstance(plain, Product) and not clock.is_up else None
     if opened is not None:
         costs = rng.exponential(size=len(opened.spelled.next))
-        for _, path in opened.cheapest(costs, _limits(problem), deadline=clock.deadline):
+        for _, path in opened.cheapest(costs, _limits(problem), clock=clock):
             yield path
 
 
@@ -209,7 +219,17 @@ def _roomy(problem: Problem, path: Path, rng: np.random.Generator) -> Path:
     if not problem.prior or not problem.widths:
         return path
     goal, budget, count = _goal(problem), problem.target.budget, taste.SIZINGS
-    found = sizes.solve(problem.value, path, goal, widths=problem.widths, budget=budget, rng=rng, count=count, time_limit=0.2)
+    found = sizes.solve(
+        problem.value,
+        path,
+        goal,
+        widths=problem.widths,
+        budget=budget,
+        rng=rng,
+        count=count,
+        time_limit=math.inf,
+        steps=A_SIZING,
+    )
     return taste.roomiest(problem.value, (path, *found)) if isinstance(found, tuple) else path
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth.clock import Clock
 from synth.graph import Graph
 from synth.prefix import Prefix
 from synth.problem import Problem
-from synth.proving import Clock
 from synth.space import Alphabet
 
 
@@ -24,15 +24,15 @@ class Growing:
     clock: Clock
 
     @staticmethod
-    def of(problem: Problem, rng: np.random.Generator | None, time_limit: float | None) -> Growing:
+    def of(problem: Problem, rng: np.random.Generator | None, time_limit: float | None, steps: float | None) -> Growing:
         """A run that starts now."""
         alphabet = Alphabet.of(problem.vocabulary, problem.sizes, problem.further)
-        return Growing(problem, alphabet, rng if rng is not None else np.random.default_rng(0), Clock.of(time_limit))
+        return Growing(problem, alphabet, rng if rng is not None else np.random.default_rng(0), Clock.of(time_limit, steps))
 
     def programs(self, prefixes: Iterable[Prefix | None]) -> Iterator[Graph]:
         """Those sequences that meet the requirements, as programs that keep the budget, while there is time."""
         for prefix in prefixes:
-            if self.clock.is_up:
+            if not self.clock.take():
                 return
             meets = prefix is not None and prefix.distance(self.problem) == 0
             graph = prefix.finished(self.problem, self.rng) if prefix is not None and meets else None

@@ -25,6 +25,9 @@ class Memo(Generic[K, V]):
         """What is known for a key, or None."""
         return self._found.get(key)
 
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
     def put(self, key: K, value: V) -> V:
         """Remembers a value and gives it back."""
         if len(self._found) >= self._size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from synth.graph import Graph, chain
 from synth.op import Op, Value
 from synth.problem import Problem, left_to_proof
 from synth.questions import shape_goal
+from synth.settings import A_SIZING
 from synth.space import Alphabet
 
 
@@ -76,5 +78,7 @@ class Prefix:
         goal = shape_goal(problem)
         if not isinstance(goal, Value):
             return None
-        found = sizes.solve(self.source, self.ops, goal, widths=problem.widths, budget=budget, rng=rng, time_limit=0.2)
+        found = sizes.solve(
+            self.source, self.ops, goal, widths=problem.widths, budget=budget, rng=rng, time_limit=math.inf, steps=A_SIZING
+        )
         return chain(self.source, found[0]) if isinstance(found, tuple) else None

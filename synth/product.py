@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +12,9 @@ import numpy as np
 from synth import taste
 from synth.automaton import DEAD, Automaton, Pairs, pairs
 from synth.cheapest import Limit, best_first
+from synth.clock import ENDLESS, Clock
 from synth.op import Op, Value
-from synth.space import Check, Frame, Question, unchecked
+from synth.space import Frame, Question
 
 Cost = Callable[[Op, Value], float]
 Path = tuple[Op, ...]
@@ -175,13 +175,12 @@ class Product:
         return tuple(tables)
 
     def cheapest(
-        self, cost: Cost | np.ndarray, limits: Sequence[tuple[Cost, float, float]] = (), *, deadline: float = math.inf
+        self, cost: Cost | np.ndarray, limits: Sequence[tuple[Cost, float, float]] = (), *, clock: Clock = ENDLESS
     ) -> Iterator[tuple[float, Path]]:
         """Accepted programs in order of cost, each once, lazily; equal costs in order of length.
 
         `cost` is that of an op, or an array for the edges of `spelled`. `limits` holds (cost, low, high) of further costs that must
-        end up within bounds; branches that cannot are cut. Ends without further programs when `time.monotonic()` reaches the
-        deadline.
+        end up within bounds; branches that cannot are cut. Ends without further programs when the clock's limit is reached.
         """
         whole = self.spelled
         costs = cost if isinstance(cost, np.ndarray) else whole.costs(cost)
@@ -189,7 +188,7 @@ class Product:
         for each, low, high in limits:
             own = whole.costs(each)
             within.append(Limit(own, whole.bounds(own), whole.bounds(own, largest=True), low, high))
-        for total, edges in best_first(whole, costs, whole.bounds(costs), within, deadline):
+        for total, edges in best_first(whole, costs, whole.bounds(costs), within, clock):
             yield total, tuple(whole.op(int(whole.sources[edge]), edge) for edge in edges)
 
 
@@ -203,17 +202,19 @@ def draw(rng: np.random.Generator, odds: np.ndarray) -> int:
     return int(min(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum(), side="right"), len(odds) - 1))
 
 
-def product(frame: Frame, questions: Sequence[Question], *, prior: bool, check: Check = unchecked) -> Product:
+def product(frame: Frame, questions: Sequence[Question], *, prior: bool, clock: Clock = ENDLESS) -> Product:
     """The product of the types and of one automaton for each question, with or without the prior's memory.
 
     It has only states on the way to acceptance.
     """
     key = prior, tuple((question.reads, question.part, question.key) for question in questions)
-    if key not in frame._products:
-        structure = frame.automaton(questions, check=check)
-        check()
-        frame._products[key] = _weighted(frame, structure) if prior else _plain(frame, structure)
-    found: Product = frame._products[key]
+
+    def made() -> Product:
+        structure = frame.automaton(questions, clock=clock)
+        clock.check()
+        return _weighted(frame, structure) if prior else _plain(frame, structure)
+
+    found: Product = clock.remembered(frame.products, key, made)
     return found
 
 

@@ -25,6 +25,10 @@ from synth.proving import answer
 from synth.result import GaveUp, Result
 
 ATTEMPTS = 10
+
+AN_OP = 50
+"""Steps that it takes to choose one more op."""
+
 Choose = Callable[[Sequence[Prefix], np.ndarray], int]
 MODES = ("greedy", "uniform", "weighted")
 
@@ -35,6 +39,7 @@ def synthesize(
     rng: np.random.Generator | None = None,
     count: int = 1,
     time_limit: float | None = None,
+    steps: float | None = None,
     mode: str = "weighted",
     epsilon: float = 0.1,
     exponent: float = 2.0,
@@ -45,7 +50,7 @@ def synthesize(
     """`count` programs that meet the target, from up to `attempts` attempts each; without `rng` the draws are those of seed 0."""
     if mode not in MODES:
         raise ValueError(f"no progressive mode is called {mode!r}; known are {', '.join(MODES)}")
-    run = Growing.of(problem, rng, time_limit)
+    run = Growing.of(problem, rng, time_limit, steps)
 
     def choose(candidates: Sequence[Prefix], distances: np.ndarray) -> int:
         return _choose(candidates, distances, run.rng, mode, epsilon, exponent)
@@ -67,7 +72,7 @@ def _attempt(run: Growing, choose: Choose, p: float, min_length: int) -> Prefix 
     problem, rng = run.problem, run.rng
     here = Prefix.empty(problem)
     distance = here.distance(problem)
-    while not run.clock.is_up:
+    while run.clock.take(AN_OP):
         length = len(here.ops)
         if length >= min_length and distance == 0 and (length > problem.max_length - 2 or rng.random() >= p):
             return here

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from synth.analysis import macs
 from synth.canonical import canonical
+from synth.clock import Clock
 from synth.effect import summary
 from synth.equivalence import equivalent
 from synth.graph import Graph
@@ -17,43 +16,14 @@ from synth.result import Found, GaveUp, Infeasible, Proof, Result
 from synth.target import describe
 from synth.tracing import interpret
 
+A_NODE = 5
+"""Steps that proving a program takes, for each of its nodes."""
+
 PATIENCE = 40
 """Candidates in a row that may be repetitions before a procedure is held to have no others."""
 
 REFUSALS = 1000
 """Candidates that may turn out not to meet the target before a procedure gives up."""
-
-
-class TimeIsUp(Exception):
-    """The time was up within a piece of work; a procedure turns it into GaveUp."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """When a procedure was started and when it must be done, in seconds of the monotonic clock."""
-
-    started: float
-    deadline: float
-
-    @staticmethod
-    def of(time_limit: float | None) -> Clock:
-        """A clock that starts now; no limit is a day."""
-        now = time.monotonic()
-        return Clock(now, now + (86_400.0 if time_limit is None else time_limit))
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
-
-    @property
-    def is_up(self) -> bool:
-        return time.monotonic() > self.deadline
-
-    def check(self) -> None:
-        """TimeIsUp if it is: for work whose result is of no use in parts."""
-        if self.is_up:
-            raise TimeIsUp
 
 
 def prove(problem: Problem, graph: Graph) -> Proof:
@@ -71,7 +41,7 @@ def _proven(problem: Problem, graph: Graph) -> tuple[Graph, Proof] | None:
 def _is_readied(graph: Graph, clock: Clock) -> bool:
     """Whether there was the time to find out what each op of a program does; the proof of the whole then takes little more."""
     for node in graph.nodes:
-        if clock.is_up:
+        if not clock.take(A_NODE):
             return False
         summary(node.op, graph.input_values(node))
     return True
@@ -116,5 +86,5 @@ def answer(
     if refused == REFUSALS:
         return GaveUp(f"none of {refused} candidates was proven to meet the target", clock.seconds)
     if clock.is_up:
-        return GaveUp(f"the time was up before a program was found within {problem.target.budget}", clock.seconds)
+        return GaveUp(f"{clock.reason} before a program was found within {problem.target.budget}", clock.seconds)
     return otherwise()

@@ -25,12 +25,12 @@ import numpy as np
 from synth.allocation import Best, Limit, Nothing, maximise
 from synth.analysis import macs, verify
 from synth.budget import ANY, UNLIMITED, Budget, Interval
+from synth.clock import Clock, TimeIsUp
 from synth.core import smallest_core
 from synth.graph import Graph
 from synth.memory import peak_bytes
 from synth.op import ShapeMismatch
 from synth.ops import OPS
-from synth.proving import Clock, TimeIsUp
 from synth.result import Found, GaveUp, Infeasible, Proof
 from synth.sizing import CAPACITY, DEPTHS, MACS, OWN, PARAMS, WIDTHS, Freedom, Sizing
 from synth.stages import rank_between, stand_ins
@@ -52,19 +52,21 @@ def resize(
     largest: float = 1.0,
     tolerance: float = 0.0,
     time_limit: float = 10.0,
+    steps: float | None = None,
 ) -> Found | Infeasible | GaveUp:
     """The graph at the sizes that are best by `objective` within the budget; its ends keep their types.
 
     `free` says what may change: "widths", "depths" (residual blocks may be left out), and fields with declared choices such as
     "groups", "heads" or "kernel" by name. Widths become multiples of `multiple` between `smallest` and `largest` times the present
     ones. Every stage (run at one spatial shape) keeps at least the share `keep_rank` of its rank bound, the network the share
-    `keep` of its capacity. `time_limit` in seconds; it ends early once the gap is proven to be at most `tolerance`.
+    `keep` of its capacity. It ends after `time_limit` seconds, or `steps` of its work (see `synth.clock`: with those alone the
+    answer is the same on every machine); early once the gap is proven to be at most `tolerance`.
 
     `Found.optimal` says whether it is proven that nothing is better, `Found.gap` how much better anything could be, as a share.
     Parameters, MACs, memory and ranks of the result are counted anew on the graph. ValueError for arguments that make no sense.
     How far an output sees does not depend on widths, so nothing asks for it here; where kernels or dilations are free it may.
     """
-    clock = Clock.of(time_limit)
+    clock = Clock.of(time_limit, steps)
     freedom = Freedom(tuple(free), multiple, smallest, largest, keep_rank)
     _checked(graph, freedom, keep, objective)
     try:
@@ -73,12 +75,12 @@ def resize(
     except Uncountable as error:
         return GaveUp(str(error), clock.seconds)
     except TimeIsUp:
-        return GaveUp(f"{time_limit:g} s are too short to count what the sizes of {len(graph.nodes)} nodes cost", clock.seconds)
+        return GaveUp(f"{clock.reason} before it was counted what the sizes of {len(graph.nodes)} nodes cost", clock.seconds)
     if isinstance(answer, Found):
         return replace(answer, seconds=clock.seconds)
     if answer:
         return Infeasible(question.core(), clock.seconds)
-    return GaveUp(f"no sizes within {budget} were found in {time_limit:g} s", clock.seconds)
+    return GaveUp(f"{clock.reason} before sizes within {budget} were found", clock.seconds)
 
 
 def uniform(graph: Graph, budget: Budget, *, multiple: int = 8) -> Graph | None:
@@ -145,7 +147,7 @@ class _Question:
     keep: float
     weights: np.ndarray
     clock: Clock
-    deadline: float
+    part: Clock
     """When the search must end, so that there is time to prove what it found."""
 
     @staticmethod
@@ -158,7 +160,7 @@ class _Question:
         quantity, sign = column.get(named, (OWN, -1.0))
         weights = np.zeros(OWN + 1)
         weights[quantity] = sign
-        return _Question(sizing, budget, keep, weights, clock, clock.deadline - _seconds_to_prove(graph))
+        return _Question(sizing, budget, keep, weights, clock, clock.part(reserve=_seconds_to_prove(graph)))
 
     def limits(self) -> dict[str, Limit | Interval]:
         """What is asked, by name."""
@@ -197,7 +199,7 @@ class _Question:
         weights = np.zeros(len(network.constant))
         weights[: OWN + 1] = 0.0 if any else self.weights
         starts = [_at_share(self.sizing, self.sizing.freedom.largest * step / 16) for step in range(17)]
-        return maximise(network, weights, rows, starts=starts, deadline=self.deadline, tolerance=tolerance)
+        return maximise(network, weights, rows, starts=starts, clock=self.part, tolerance=tolerance)
 
     def keeps_rank(self, graph: Graph, assignment: Sequence[int]) -> bool:
         """Whether every stage has the share of its rank bound that it is to keep."""

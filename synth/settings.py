@@ -27,6 +27,9 @@ PLAIN_CHANNELS = (16, 48, 64, 96, 192, 240, 768)
 
 MIXING = tuple(each for each in PROPERTIES if each.name == "mixing")
 
+A_SIZING = 2_000
+"""The steps after which the sizes of one program among many are left as they are."""
+
 Cost = Callable[[Op, Value], float]
 
 

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth.budget import Budget
+from synth.clock import Clock, TimeIsUp
 from synth.effect import effects, prepare_effects
 from synth.op import Op, Value
 from synth.problem import macs_of, params_of
 from synth.product import Path, Product, draw, empty, singles, trimmed
-from synth.proving import Clock
+
+A_TYPE = 10
+"""Steps that finding all sizes of the ops on one type takes."""
 
 Tables = tuple[np.ndarray, ...]
 
@@ -131,21 +134,19 @@ def open_sizes(base: Product, goal: Value, widths: Sequence[int], clock: Clock) 
     None if the time was up before it was made; memoised with the product.
     """
     key = goal, tuple(widths)
-    if key not in base.opened:
-        opened = _open(base, goal, tuple(widths), clock)
-        if opened is None:
-            return None
-        base.opened[key] = opened
-    return base.opened[key]
+    try:
+        found: Opened = clock.remembered(base.opened, key, lambda: _open(base, goal, tuple(widths), clock))
+    except TimeIsUp:
+        return None
+    return found
 
 
-def _open(base: Product, goal: Value, widths: tuple[int, ...], clock: Clock) -> Opened | None:
+def _open(base: Product, goal: Value, widths: tuple[int, ...], clock: Clock) -> Opened:
     none = np.zeros(0, dtype=np.int64)
     if not len(base.values):
         return Opened(base, none)
     variants = _Variants(base, widths)
-    if not variants.found(clock):
-        return None
+    variants.find(clock)
     count = np.array([len(each) for each in variants.types])
     starts = np.concatenate([[0], np.cumsum(count[base.values])])
     number = np.concatenate([[0], np.cumsum(count)])
@@ -222,17 +223,14 @@ class _Variants:
         self._waiting: list[tuple[int, Value]] = []
         self._number(int(base.values[0]), base.types[base.values[0]])
 
-    def found(self, clock: Clock) -> bool:
-        """Whether there was the time to find them all."""
+    def find(self, clock: Clock) -> None:
+        """Finds them all; TimeIsUp when the clock's limit is reached."""
         for value in np.unique(self._base.values).tolist():
-            if clock.is_up:
-                return False
+            clock.check(A_TYPE)
             prepare_effects(self._base.ops[value], self._base.types[value])
         for value, kind in self._waiting:
-            if clock.is_up:
-                return False
+            clock.check(A_TYPE)
             self.rows[value].append(self._row(value, kind))
-        return True
 
     def _number(self, value: int, kind: Value) -> int:
         place = self._place[value]

@@ -16,6 +16,7 @@ import numpy as np
 
 from properties import RankRequirement, Requirement
 from synth.budget import UNLIMITED, Budget
+from synth.clock import Clock
 from synth.effect import exact_effect, polynomials
 from synth.graph import chain
 from synth.memory import peak_bytes
@@ -26,6 +27,12 @@ from synth.settings import LARGEST_FRONTIER as LARGEST_FRONTIER
 from synth.settings import Bounds, Cost, Option, Settings, Stage, State, Unseen, apart, frontier, rank_of_probe, stages
 
 SEED = 20
+
+RESOURCES_A_STEP = 100
+"""How much of Z3's own work counts as one step: it does about a million a second."""
+
+LONGEST_CALL = 2**32 - 1
+"""The largest limit that Z3 takes, in milliseconds or in its own unit; 0 is none."""
 
 Chain = tuple[Op, ...]
 
@@ -45,6 +52,7 @@ def solve(
     rng: np.random.Generator | None = None,
     count: int = 1,
     time_limit: float = 1.0,
+    steps: float | None = None,
 ) -> tuple[Chain, ...] | Infeasible | GaveUp:
     """The chain with its sizes set so that it maps `value` to `output` within the budget.
 
@@ -52,7 +60,8 @@ def solve(
     aside). `fields` may be set too: names, whose declared choices are taken, or names with their values (kernel, stride, dilation,
     groups, heads …). Requirements on the receptive field and the rank bound are kept. With `rng`, up to `count` solutions drawn
     uniformly from all of them where they can be enumerated; without, the `count` of least `cost`, a function of an op and its input
-    (by default the number of parameters). `diverse` chooses solutions far apart instead, after the first.
+    (by default the number of parameters). `diverse` chooses solutions far apart instead, after the first. Z3 gives up after
+    `time_limit` seconds, or `steps` of its own work (see `synth.clock`).
 
     ValueError for a requirement of another kind.
     """
@@ -73,7 +82,7 @@ def solve(
     start = next(iter(chain[0]))
     found = frontier(chain, start, budget, bounds, LARGEST_FRONTIER)
     if found is None:
-        return _by_z3(start, chain, settings, count, time_limit, cheapest=rng is None)
+        return _by_z3(start, chain, settings, count, Clock.of(time_limit, steps), cheapest=rng is None)
     if found.rows == 0:
         return Infeasible((kinds, str(budget)))
     order = np.lexsort((found.macs, found.cost)) if rng is None else rng.permutation(found.rows)
@@ -129,27 +138,26 @@ def _asked(requirements: Sequence[Requirement], budget: Budget) -> list[str]:
 
 
 def _by_z3(
-    start: State, chain: Sequence[Stage], settings: Settings, count: int, time_limit: float, *, cheapest: bool
+    start: State, chain: Sequence[Stage], settings: Settings, count: int, clock: Clock, *, cheapest: bool
 ) -> tuple[Chain, ...] | Infeasible | GaveUp:
     """Models of the encoding, each checked by substitution; the first ones of least cost where that is asked and time allows."""
     import z3
 
-    started = time.monotonic()
     solver = z3.Solver()
     solver.set("random_seed", SEED)
     model = _Encoding(z3, solver, start, chain, settings, with_cost=cheapest)
     found: list[Chain] = []
     settled = True
     while len(found) < count and settled:
-        options, settled = model.next(started + time_limit, cheapest=cheapest)
+        options, settled = model.next(clock, cheapest=cheapest)
         if options is None:
             break
         found.append(tuple(option.op for option in options))
         solver.add(model.differs(options))
     if not found:
         if not settled:
-            return GaveUp(f"Z3 did not settle the sizes within {time_limit:g} s", time.monotonic() - started)
-        return Infeasible((f"the chain {', '.join(_kinds(chain))}", str(settings.budget)), time.monotonic() - started)
+            return GaveUp(f"{clock.reason} before Z3 had settled the sizes", clock.seconds)
+        return Infeasible((f"the chain {', '.join(_kinds(chain))}", str(settings.budget)), clock.seconds)
     return tuple(_checked(start[0], ops, settings.budget) for ops in found)
 
 
@@ -197,14 +205,13 @@ class _Encoding:
                 solver.add(z3.Sum(formulas) <= math.floor(interval.high))
         self.total = z3.Sum(sums[2] or sums[0])
 
-    def next(self, deadline: float, *, cheapest: bool) -> tuple[tuple[Option, ...] | None, bool]:
+    def next(self, clock: Clock, *, cheapest: bool) -> tuple[tuple[Option, ...] | None, bool]:
         """A model as options, if there is one; and whether that is settled: with `cheapest`, proven to be of least cost."""
         best: tuple[Option, ...] | None = None
         self.solver.push()
         try:
-            while (left := deadline - time.monotonic()) > 0:
-                self.solver.set("timeout", max(1, int(left * 1000)))
-                verdict = self.solver.check()
+            while clock.take():
+                verdict = self._verdict(clock)
                 if verdict == self.z3.unsat:
                     return best, True
                 if verdict == self.z3.unknown:
@@ -217,6 +224,20 @@ class _Encoding:
             return best, False
         finally:
             self.solver.pop()
+
+    def _verdict(self, clock: Clock) -> Any:
+        """Z3's verdict, within what is left of the clock; what it did is counted."""
+        self.solver.set("timeout", int(min(max(1.0, 1000 * (clock.deadline - time.monotonic())), LONGEST_CALL)))
+        self.solver.set("rlimit", int(min(RESOURCES_A_STEP * (1 + clock.steps - clock.taken), LONGEST_CALL)))
+        before = self._resources
+        verdict = self.solver.check()
+        clock.take((self._resources - before) // RESOURCES_A_STEP)
+        return verdict
+
+    @property
+    def _resources(self) -> int:
+        """What Z3 has done since it was started, in its own unit, which does not depend on the machine."""
+        return int(self.solver.statistics().get_key_value("rlimit count"))
 
     def _kind(self, index: int, state: State) -> int:
         value, seen = state

@@ -21,6 +21,7 @@ import numpy as np
 from properties import ALL, PROPERTIES, RelationalProperty
 from properties.loops import joined
 from synth.automaton import DEAD, Automaton, cover, nothing, packed, pairs, unpacked
+from synth.clock import ENDLESS, Clock
 from synth.effect import prepare, size_fields, summary, with_size
 from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
@@ -41,15 +42,11 @@ class Alike(Protocol):
         """Equal for steps that do the same to every part of this key."""
 
 
-Check = Callable[[], object]
-"""What is called between the parts of some work, and may raise to end it."""
-
 TRACED_AT_ONCE = 64
-"""Ops that are traced between two such calls."""
+"""Ops that are traced between two looks at the clock."""
 
-
-def unchecked() -> None:
-    """The check of work that nothing ends."""
+A_BATCH = 10
+"""Steps that so many ops take."""
 
 
 def _batches(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
@@ -117,19 +114,18 @@ class Alphabet:
         further = (with_size(op, size) for op in self.further for size in (self.sizes if size_fields(type(op)) else (0,)))
         return tuple(itertools.chain(plain, further))
 
-    def moves(self, value: Value, *, check: Check = unchecked) -> tuple[tuple[Op, Value], ...]:
+    def moves(self, value: Value, *, clock: Clock = ENDLESS) -> tuple[tuple[Op, Value], ...]:
         """Every op that fits a value, and the type of its result; memoised."""
-        known = _MOVES.get((self, value))
-        return known if known is not None else _MOVES.put((self, value), _moves(self, value, check))
+        return clock.remembered(_MOVES, (self, value), lambda: _moves(self, value, clock))
 
 
-_MOVES: Memo[tuple[Alphabet, Value], tuple[tuple[Op, Value], ...]] = Memo(4096)
+_MOVES: Memo[tuple[Alphabet, Value], tuple[tuple[tuple[Op, Value], ...], int]] = Memo(4096)
 
 
-def _moves(alphabet: Alphabet, value: Value, check: Check) -> tuple[tuple[Op, Value], ...]:
+def _moves(alphabet: Alphabet, value: Value, clock: Clock) -> tuple[tuple[Op, Value], ...]:
     found = []
     for some in _batches(alphabet.letters):
-        check()
+        clock.check(A_BATCH)
         prepare(some, value, summaries=False)
     for op in alphabet.letters:
         try:
@@ -153,30 +149,32 @@ class Frame:
     values: tuple[Value, ...]
     left: tuple[int, ...]
     moves: tuple[tuple[tuple[Op, int], ...], ...]
-    _explored: dict[Hashable, tuple[list[Any], Automaton]] = field(default_factory=dict, repr=False)
-    _automata: dict[Hashable, Automaton] = field(default_factory=dict, repr=False)
-    _products: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _explored: dict[Hashable, tuple[tuple[list[Any], Automaton], int]] = field(default_factory=dict, repr=False)
+    _automata: dict[Hashable, tuple[Automaton, int]] = field(default_factory=dict, repr=False)
+    products: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """The products of its automata with the prior, memoised (see `synth.product`)."""
 
     @property
     def reachable(self) -> bool:
         """Whether any sequence at all leads from the source to the goal."""
         return bool(self.values)
 
-    def automaton(self, questions: Sequence[Question] = (), *, check: Check = unchecked) -> Automaton:
+    def automaton(self, questions: Sequence[Question] = (), *, clock: Clock = ENDLESS) -> Automaton:
         """A small automaton that accepts the sequences to the goal on which all questions hold."""
         if not self.reachable:
             return nothing(self.length)
         page = self._page(questions)
         if page is None or self._key(questions) in self._automata:
-            return self._made(questions, check)
-        known = shelf().recall(page).get("automaton")
-        if known is not None:
-            self._automata[self._key(questions)] = unpacked(known)
-            return self._made(questions, check)
+            return self._made(questions, clock)
+        known = shelf().recall(page)
+        if known:
+            self._automata[self._key(questions)] = unpacked(known["automaton"]), known["steps"]
+            return self._made(questions, clock)
         started = time.monotonic()
-        found = self._made(questions, check)
+        found = self._made(questions, clock)
         if time.monotonic() - started > WORTH_KEEPING:
             shelf().note(page, "automaton", packed(found))
+            shelf().note(page, "steps", self._automata[self._key(questions)][1])
         return found
 
     def _key(self, questions: Sequence[Question]) -> Hashable:
@@ -190,39 +188,34 @@ class Frame:
         asked = [([each.name for each in one.reads], one.part, one.key) for one in questions]
         return repr(("space", self.source, self.goal, self.length, letters, asked))
 
-    def _made(self, questions: Sequence[Question], check: Check) -> Automaton:
-        key = self._key(questions)
-        if key not in self._automata:
-            check()
-            self._automata[key] = self._minimal(questions, check)
-        return self._automata[key]
+    def _made(self, questions: Sequence[Question], clock: Clock) -> Automaton:
+        return clock.remembered(self._automata, self._key(questions), lambda: self._minimal(questions, clock))
 
-    def _minimal(self, questions: Sequence[Question], check: Check) -> Automaton:
+    def _minimal(self, questions: Sequence[Question], clock: Clock) -> Automaton:
+        clock.check()
         if len(questions) > 1:
-            first, last = (self._made(part, check) for part in (questions[:-1], questions[-1:]))
-            check()
+            first, last = (self._made(part, clock) for part in (questions[:-1], questions[-1:]))
+            clock.check()
             return cover(pairs(first, last).automaton)
-        parts, explored = self._explore(questions[0] if questions else None, check)
+        parts, explored = self._explore(questions[0] if questions else None, clock)
         at_goal = explored.values == self.values.index(self.goal)
         if questions:
             at_goal &= np.array([bool(here and questions[0].holds(part)) for here, part in zip(at_goal, parts, strict=True)])
         return cover(replace(explored, accepts=at_goal))
 
-    def _explore(self, question: Question | None, check: Check) -> tuple[list[Any], Automaton]:
+    def _explore(self, question: Question | None, clock: Clock) -> tuple[list[Any], Automaton]:
         key = (question.reads, question.part) if question else None
-        if key not in self._explored:
-            self._explored[key] = self._walk(question, check)
-        return self._explored[key]
+        return clock.remembered(self._explored, key, lambda: self._walk(question, clock))
 
-    def _walk(self, question: Question | None, check: Check) -> tuple[list[Any], Automaton]:
+    def _walk(self, question: Question | None, clock: Clock) -> tuple[list[Any], Automaton]:
         """Every part that a sequence of at most `length` moves can have, and how the moves lead from one to another."""
-        letters, steps = zip(*(self._letters(value, question, check) for value in range(len(self.values))), strict=True)
+        letters, steps = zip(*(self._letters(value, question, clock) for value in range(len(self.values))), strict=True)
         classes = _Classes(steps, question.alike if question else None)
         start = (0, question.start(self.source) if question else None)
         numbers: dict[tuple[int, Any], int] = {start: 0}
         states, layers, rows = [start], [0], [np.zeros(0, dtype=np.int64)]
         for state, (value, part) in enumerate(states):
-            check()
+            clock.check()
             remaining = self.length - layers[state] - 1
             of, apart = classes.at(value, part)
             row = []
@@ -242,11 +235,11 @@ class Frame:
         whole = Automaton.of(self.length, letters, values, np.array(layers), np.concatenate(rows), none)
         return [part for _, part in states], whole
 
-    def _letters(self, value: int, question: Question | None, check: Check) -> tuple[np.ndarray, list[tuple[int, Any]]]:
+    def _letters(self, value: int, question: Question | None, clock: Clock) -> tuple[np.ndarray, list[tuple[int, Any]]]:
         """The moves at a value by what they do to a question: the letter of each, and what each letter leads to and how."""
         found: dict[tuple[int, Any], int] = {}
         for some in _batches([op for op, _ in self.moves[value]]) if question else ():
-            check()
+            clock.check(A_BATCH)
             prepare(some, self.values[value], summaries=True)
         letters = [
             found.setdefault((after, _relation(op, self.values[value], question.reads) if question else None), len(found))
@@ -291,21 +284,21 @@ def _relation(op: Op, value: Value, reads: tuple[RelationalProperty, ...]) -> An
     return relations[0] if len(reads) == 1 else Joint(relations)
 
 
-_FRAMES: Memo[tuple[Alphabet, Value, Value, int], Frame] = Memo(512)
+_FRAMES: Memo[tuple[Alphabet, Value, Value, int], tuple[Frame, int]] = Memo(512)
 
 
-def frame(alphabet: Alphabet, source: Value, goal: Value, length: int, *, check: Check = unchecked) -> Frame:
+def frame(alphabet: Alphabet, source: Value, goal: Value, length: int, *, clock: Clock = ENDLESS) -> Frame:
     """The frame of all sequences of at most `length` ops from `source` to `goal`; memoised."""
     key = alphabet, source, goal, length
-    return _FRAMES.get(key) or _FRAMES.put(key, _frame(alphabet, source, goal, length, check))
+    return clock.remembered(_FRAMES, key, lambda: _frame(alphabet, source, goal, length, clock))
 
 
-def _frame(alphabet: Alphabet, source: Value, goal: Value, length: int, check: Check) -> Frame:
+def _frame(alphabet: Alphabet, source: Value, goal: Value, length: int, clock: Clock) -> Frame:
     values, distance, edges = [source], [0], []
     place = {source: 0}
     for index, value in enumerate(values):
         found = []
-        for op, after in alphabet.moves(value, check=check) if distance[index] < length else ():
+        for op, after in alphabet.moves(value, clock=clock) if distance[index] < length else ():
             if after not in place:
                 place[after] = len(values)
                 values.append(after)

@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from synth.clock import ENDLESS, Clock
 from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
-from synth.space import Alphabet, Check, unchecked
+from synth.space import Alphabet
 
 DETOUR = 1
 """Changes of shape, that of the channels aside, that a way may take beyond the fewest between an input and an output."""
@@ -49,7 +50,7 @@ class Frame:
 NOWHERE = Frame((), (), (), (), ())
 
 FrameKey = tuple[tuple[type[Op], ...], tuple[int, ...], tuple[Value, ...], tuple[Value, ...], int]
-_FRAMES: Memo[FrameKey, Frame] = Memo(256)
+_FRAMES: Memo[FrameKey, tuple[Frame, int]] = Memo(256)
 
 
 def frame(
@@ -59,15 +60,14 @@ def frame(
     goals: tuple[Value, ...],
     longest: int,
     *,
-    check: Check = unchecked,
+    clock: Clock = ENDLESS,
 ) -> Frame:
     """The frame of a vocabulary with up to `longest` changes of shape; memoised.
 
-    Its channel counts are `sizes`, those of the ends, and half of a goal's. `check` is called between the parts of the work, and
-    may raise to end it.
+    Its channel counts are `sizes`, those of the ends, and half of a goal's. TimeIsUp when the clock's limit is reached.
     """
     key = op_types, sizes, sources, goals, longest
-    return _FRAMES.get(key) or _FRAMES.put(key, _frame(op_types, sizes, sources, goals, longest, check))
+    return clock.remembered(_FRAMES, key, lambda: _frame(op_types, sizes, sources, goals, longest, clock))
 
 
 def _frame(
@@ -76,7 +76,7 @@ def _frame(
     sources: Sequence[Value],
     goals: Sequence[Value],
     longest: int,
-    check: Check,
+    clock: Clock,
 ) -> Frame:
     counts = {value.channels for value in (*sources, *goals)} | set(sizes)
     counts |= {goal.channels // 2 for goal in goals if goal.channels % 2 == 0}
@@ -85,12 +85,12 @@ def _frame(
         op for op_type in op_types if op_type.arity != 1 and op_type.taste > 0 for op in alternatives(op_type, sorted(counts))
     )
     for limit in range(longest + 1):
-        if not set(goals) <= set(_reached(alphabet, merges, counts, sources, goals, limit, check)):
+        if not set(goals) <= set(_reached(alphabet, merges, counts, sources, goals, limit, clock)):
             continue
-        values = tuple(_reached(alphabet, merges, counts, sources, goals, limit + DETOUR, check))
+        values = tuple(_reached(alphabet, merges, counts, sources, goals, limit + DETOUR, clock))
         place = {value: index for index, value in enumerate(values)}
         moves = tuple(tuple((op, place[after]) for op, after in alphabet.moves(value) if after in place) for value in values)
-        check()
+        clock.check()
         ends = (tuple(place[value] for value in each) for each in (sources, goals))
         return trimmed(Frame(values, moves, tuple(_ways(merges, values)), *ends))
     return NOWHERE
@@ -108,14 +108,14 @@ def _reached(
     sources: Sequence[Value],
     goals: Sequence[Value],
     limit: int,
-    check: Check,
+    clock: Clock,
 ) -> list[Value]:
     """The types that up to `limit` shape changes lead to; those at the limit only if they are, or merge into, a goal's shape."""
     ends = {bare(goal) for goal in goals}
     changes = dict.fromkeys(sources, 0)
     waiting = list(changes)
     for value in waiting:
-        for _, after in alphabet.moves(value, check=check):
+        for _, after in alphabet.moves(value, clock=clock):
             made = changes[value] + (bare(after) != bare(value))
             if made >= changes.get(after, made + 1) or made > limit or after.shape[-1] not in counts:
                 continue

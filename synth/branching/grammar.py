@@ -16,7 +16,7 @@ from synth.branching.frame import Frame
 from synth.branching.states import NONE, States
 from synth.branching.story import BODY_LENGTHS, FACTORS, FOLLOWING, LONGEST_BODY, NESTING, START, Story, mixed
 from synth.branching.term import Block, Body, Join, Step, Term
-from synth.space import Check
+from synth.clock import Clock
 
 Tables = Sequence[np.ndarray]
 
@@ -34,12 +34,12 @@ class Grammar:
         self.frame: Frame = story.frame
         self.states: States = story.states
 
-    def prepare(self, check: Check) -> None:
-        """Works everything out, and calls `check` between the parts of that work, which may raise to end it."""
-        self.story.prepare(check)
+    def prepare(self, clock: Clock) -> None:
+        """Works everything out; TimeIsUp when the clock's limit is reached. It takes the same steps where all is known."""
+        self.story.prepare(clock)
         for part in (lambda: self._outputs, lambda: self._trunk, lambda: self._wanting, lambda: self._joinings):
             part()
-            check()
+            clock.check()
 
     # Drawing
 

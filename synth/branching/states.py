@@ -16,10 +16,11 @@ import numpy as np
 
 from properties import PROPERTIES
 from synth.branching.frame import Frame
+from synth.clock import ENDLESS, Clock
 from synth.effect import summary
 from synth.memo import Memo
 from synth.op import Op, Value
-from synth.space import Check, Joint, Question, unchecked
+from synth.space import Joint, Question
 
 NONE = -1
 """No state: outside the bounds, or nothing that can still be accepted."""
@@ -78,16 +79,16 @@ class _Reduced:
     joins: np.ndarray
 
 
-def states(frame: Frame, asked: Sequence[Asked], *, check: Check = unchecked) -> States:
+def states(frame: Frame, asked: Sequence[Asked], *, clock: Clock = ENDLESS) -> States:
     """The states of a frame's values under some questions; those that make too many are left out, by label in `unasked`.
 
-    `check` is called between the parts of the work, and may raise to end it.
+    TimeIsUp when the clock's limit is reached.
     """
-    found = {each: _classes(frame, each, check) for each in asked}
+    found = {each: _classes(frame, each, clock) for each in asked}
     unasked = [each.question.label for each, parts in found.items() if parts is None]
     kept = {each: parts for each, parts in found.items() if parts is not None}
     while True:
-        together = _together(frame, [(each.output, parts) for each, parts in kept.items()], tuple(unasked), check)
+        together = _together(frame, [(each.output, parts) for each, parts in kept.items()], tuple(unasked), clock)
         if together is not None:
             return together
         finest = max(kept, key=lambda each: len(kept[each].kinds))
@@ -95,21 +96,20 @@ def states(frame: Frame, asked: Sequence[Asked], *, check: Check = unchecked) ->
         unasked.append(finest.question.label)
 
 
-_CLASSES: Memo[tuple[Frame, Asked], tuple[_Reduced | None]] = Memo(512)
+_CLASSES: Memo[tuple[Frame, Asked], tuple[_Reduced | None, int]] = Memo(512)
 
 
-def _classes(frame: Frame, asked: Asked, check: Check) -> _Reduced | None:
+def _classes(frame: Frame, asked: Asked, clock: Clock) -> _Reduced | None:
     """The classes of one question's relations, memoised; None if there are too many relations."""
-    found = _CLASSES.get((frame, asked)) or _CLASSES.put((frame, asked), (_reduced(frame, asked, check),))
-    return found[0]
+    return clock.remembered(_CLASSES, (frame, asked), lambda: _reduced(frame, asked, clock))
 
 
-def _reduced(frame: Frame, asked: Asked, check: Check) -> _Reduced | None:
+def _reduced(frame: Frame, asked: Asked, clock: Clock) -> _Reduced | None:
     goal = frame.goals[asked.output]
     for widened in asked.question.widened or (lambda part: part,):
-        check()
+        clock.check()
         explored = _Explored(frame, asked.question, asked.input, widened)
-        if explored.run(check):
+        if explored.run(clock):
             return explored.reduced(np.array([kind == goal and bool(asked.question.holds(part)) for kind, part in explored.parts]))
     return None
 
@@ -154,10 +154,10 @@ class _Explored:
             self.layers.append(layer)
         return number
 
-    def run(self, check: Check = unchecked) -> bool:
+    def run(self, clock: Clock = ENDLESS) -> bool:
         """Whether there are few enough."""
         for number, (kind, part) in enumerate(self.parts):
-            check()
+            clock.check()
             if len(self.parts) > MOST_RELATIONS:
                 return False
             layer = self.layers[number]
@@ -235,7 +235,7 @@ def relation(op: Op, inputs: tuple[Value, ...], place: int, question: Question) 
     return relations[0] if len(question.reads) == 1 else Joint(relations)
 
 
-def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tuple[str, ...], check: Check) -> States | None:
+def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tuple[str, ...], clock: Clock) -> States | None:
     """The states that all questions together can reach, closed under steps and joins; None if there are too many."""
     columns = [_types(frame), *(each for _, each in parts)]
     letters, joint = zip(*(_joint_letters(columns, kind, len(moves)) for kind, moves in enumerate(frame.moves)), strict=True)
@@ -256,7 +256,7 @@ def _together(frame: Frame, parts: Sequence[tuple[int, _Reduced]], unasked: tupl
     joins: dict[tuple[int, int], int] = {}
     at: list[list[int]] = [[] for _ in frame.values]
     for index, row in enumerate(rows):
-        check()
+        clock.check()
         if parts and len(rows) > MOST_STATES:
             return None
         kind = row[0]

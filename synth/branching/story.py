@@ -18,10 +18,10 @@ from scipy import sparse  # type: ignore[import-untyped]
 from synth import taste
 from synth.branching.frame import Bare, Frame, Way, bare
 from synth.branching.states import NONE, States
+from synth.clock import ENDLESS, Clock
 from synth.effect import size_fields, summary, with_size
 from synth.memo import Memo
 from synth.op import Op, Value
-from synth.space import Check, unchecked
 
 NESTING = 2
 """Blocks inside one another, at most."""
@@ -87,10 +87,10 @@ class Story:
     """
 
     def __init__(
-        self, frame: Frame, states: States, favour: tuple[np.ndarray, ...] | None = None, *, check: Check = unchecked
+        self, frame: Frame, states: States, favour: tuple[np.ndarray, ...] | None = None, *, clock: Clock = ENDLESS
     ) -> None:
         self.frame, self.states = frame, states
-        self.roles = _ROLES.get(frame) or _ROLES.put(frame, _roles(frame, check))
+        self.roles = clock.remembered(_ROLES, frame, lambda: _roles(frame, clock))
         counts = len({value.channels for value in frame.values})
         likely = tuple(np.array([taste.weight(op, counts) for op, _ in moves], dtype=float) for moves in frame.moves)
         self.likely = likely if favour is None else tuple(a * b for a, b in zip(likely, favour, strict=True))
@@ -101,14 +101,14 @@ class Story:
         self._operands: dict[tuple[int, int, int], tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self._targets: dict[tuple[int, int], list[np.ndarray]] = {}
 
-    def prepare(self, check: Check) -> None:
-        """Works out all levels, and calls `check` between the parts of that work, which may raise to end it."""
+    def prepare(self, clock: Clock) -> None:
+        """Works out all levels; TimeIsUp when the clock's limit is reached. It takes the same steps where all is known."""
         for level in range(NESTING):
-            check()
+            clock.check()
             self.bodies(level)
-            check()
+            clock.check()
             self.blocks(level)
-        check()
+        clock.check()
 
     # Steps
 
@@ -266,10 +266,10 @@ def mixed(tables: Sequence[np.ndarray], lengths: np.ndarray) -> np.ndarray:
     return np.sum([weight * table[:, START] for weight, table in zip(lengths, tables, strict=True)], axis=0)
 
 
-_ROLES: Memo[Frame, tuple[np.ndarray, ...]] = Memo(256)
+_ROLES: Memo[Frame, tuple[tuple[np.ndarray, ...], int]] = Memo(256)
 
 
-def _roles(frame: Frame, check: Check) -> tuple[np.ndarray, ...]:
+def _roles(frame: Frame, clock: Clock) -> tuple[np.ndarray, ...]:
     """The role of every move, for every type."""
     known: dict[tuple[Op, Bare], int] = {}
 
@@ -277,7 +277,7 @@ def _roles(frame: Frame, check: Check) -> tuple[np.ndarray, ...]:
         # What a step is does not depend on the channels, and finding out takes a while.
         key = sizeless(op), bare(value)
         if key not in known:
-            check()
+            clock.check()
             known[key] = taste.role(op, value)
         return known[key]
 
