@@ -218,12 +218,18 @@ class Hardware:
 class Finish:
     """What happens to the best at the end."""
 
-    finalists: int = option(3, COUNT, "candidates of the Pareto front that are trained in full")
-    seeds: int = option(3, POSITIVE, "training seeds of the seed model and of each finalist, the same for all")
+    finalists: int = option(3, COUNT, "candidates that are trained in full at the end: the most accurate of so many sizes")
+    seeds: int = option(3, POSITIVE, "training seeds of the seed model and of each finalist that is not out of the race before")
     resample: bool = option(
-        True, Switch(), "each training seed parts training and validation pictures anew, so that more pictures decide"
+        True,
+        Switch(),
+        "each training seed parts training and validation pictures anew: more pictures decide, and others than the search saw",
     )
+    extra_seeds: int = option(3, COUNT, "further training seeds for finalists too close to tell apart, while time is left")
     tolerance: float = option(0.003, FRACTION, "accuracy that the best may lie below the seed's")
+    confidence: float = option(
+        0.6, SHARE, "probability with which the best has to be so accurate, in the light of all full trainings; 0.5: by its mean"
+    )
     share: float = option(0.5, FRACTION, "share of the time limit that is kept for the finish")
 
 

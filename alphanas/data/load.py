@@ -52,8 +52,9 @@ class DataSet:
 def load(options: Data, *, fold: int = 0) -> DataSet:
     """The data set of a config's [data] section; the same options and the same content give the same parts.
 
-    Another `fold` has the same test part and parts the rest anew into training and validation. All folds are standardised alike, so
-    that weights trained on one can be used with any.
+    Another `fold` has the same test part and parts the rest anew into training and validation. Folds from 1 on are those of a cross
+    validation, so many as fit: no picture is in two validation parts before every other was in one. All folds are standardised
+    alike, so that weights trained on one can be used with any.
     """
     fault = source_fault(options.source)
     if fault:
@@ -72,7 +73,7 @@ def load(options: Data, *, fold: int = 0) -> DataSet:
     rest = train
     valid, train, standardisation = _part(raw, rest, options, rng)
     if fold:
-        valid, train, _ = _part(raw, rest, options, np.random.default_rng([options.seed, fold]))
+        valid, train = _fold(raw, rest, options, fold - 1)
     return DataSet(
         name=raw.name,
         x_train=standardisation.apply(raw.x_train[train]),
@@ -91,9 +92,30 @@ def load(options: Data, *, fold: int = 0) -> DataSet:
 def _part(raw: Raw, rest: Array, options: Data, rng: np.random.Generator) -> tuple[Array, Array, Standardisation]:
     """(validation, training, the standardisation by the training part) of what is no test part."""
     valid, train = _split(rest, raw.y_train, options.validation, rng, raw.name, "data.validation")
-    if 0 < options.train_limit < len(train):
-        train, _ = _split(train, raw.y_train, options.train_limit / len(train), rng, raw.name, "data.train_limit")
+    train = _limited(raw, train, options, rng)
     return valid, train, _standardisation(raw, train)
+
+
+def _fold(raw: Raw, rest: Array, options: Data, number: int) -> tuple[Array, Array]:
+    """(validation, training) of a fold, every class in proportion; after the last that fits, the pictures are shuffled anew."""
+    rounds, place = divmod(number, max(1, int(1 / options.validation + 1e-9)))
+    rng = np.random.default_rng([options.seed, 1 + rounds])
+    valid = []
+    for label in range(int(raw.y_train.max()) + 1):
+        members = rng.permutation(rest[raw.y_train[rest] == label])
+        first, last = (round(options.validation * len(members) * end) for end in (place, place + 1))
+        last = min(max(last, first + 1), len(members))
+        valid.append(members[min(first, last - 1) : last])
+    held = np.sort(np.concatenate(valid))
+    train = _limited(raw, np.setdiff1d(rest, held), options, np.random.default_rng([options.seed, 1 + rounds, place]))
+    return held, train
+
+
+def _limited(raw: Raw, train: Array, options: Data, rng: np.random.Generator) -> Array:
+    """As many of the training pictures as the config allows."""
+    if not 0 < options.train_limit < len(train):
+        return train
+    return _split(train, raw.y_train, options.train_limit / len(train), rng, raw.name, "data.train_limit")[0]
 
 
 def _fingerprint(raw: Raw, options: Data) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from alphanas.driver import cascade, stages
+from alphanas.driver.choice import Point, choose_best, choose_finalists, point, still_racing
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
@@ -32,8 +31,7 @@ def finish(run: Run) -> None:
     chosen = _finalists(run)
     run.stage = "training the seed and the finalists"
     everyone = [run.recorder.study.seed(), *chosen]
-    seeds = range(run.config.finish.seeds)
-    _run(run, iter([_full(run, candidate, seed) for seed in seeds for candidate in everyone]), reserve=_reserve(run))
+    _race(run, chosen)
     best = _decide(run, chosen)
     run.stage = "testing"
     trained = [candidate for candidate in everyone if candidate.outcomes("full")]
@@ -93,45 +91,6 @@ def write_reports(run: Run) -> None:
     write_report(study, folder / "report.html")
 
 
-@dataclass(frozen=True)
-class Point:
-    """What the choice of finalists looks at: a candidate's error on the validation part, and its size."""
-
-    id: int
-    error: float
-    params: int
-
-
-def choose_finalists(seed: Point, trained: Sequence[Point], *, count: int, slack: float) -> list[int]:
-    """Up to `count` ids, smaller first: the most accurate of each size, of those that err at most `slack` more than the seed.
-
-    Sizes are `count` bands of equal ratio from the smallest such model to the seed; where some are empty, the most accurate others
-    fill up. Where none comes so near, the most accurate of all. A front would not do: errors after a short training are noisy, and
-    one lucky small model dominates all that are larger.
-    """
-
-    def accurate(points: Iterable[Point]) -> list[Point]:
-        return sorted(points, key=lambda point: (point.error, point.params, point.id))
-
-    near = accurate(point for point in trained if point.error <= seed.error + slack + 1e-9 and point.params < seed.params)
-    if not near:
-        return [point.id for point in accurate(trained)[:count]]
-    smallest = min(point.params for point in near)
-    bands: dict[int, Point] = {}
-    for point in near:
-        bands.setdefault(int(count * math.log(point.params / smallest) / math.log(seed.params / smallest)), point)
-    chosen = accurate(bands.values())
-    chosen += [point for point in near if point not in chosen]
-    return [point.id for point in sorted(chosen[:count], key=lambda point: (point.params, point.error, point.id))]
-
-
-def point(candidate: Candidate) -> Point | None:
-    """A candidate's point, if it was trained."""
-    if candidate.error is None or candidate.params is None:
-        return None
-    return Point(candidate.id, candidate.error, candidate.params)
-
-
 def _finalists(run: Run) -> list[Candidate]:
     """The finalists, as decided before if nothing was searched since."""
     study = run.recorder.study
@@ -152,6 +111,25 @@ def _finalists(run: Run) -> list[Candidate]:
             break
     run.recorder.decide("finalists", {"ids": ids, "slack": slack})
     return [study.candidate(number) for number in ids]
+
+
+def _race(run: Run, chosen: Sequence[Candidate]) -> None:
+    """Trains the seed and the finalists seed by seed; who is clearly no answer drops out, those that are close get more seeds."""
+    finish, seed = run.config.finish, run.recorder.study.seed()
+    racing = list(chosen)
+    for number in range(finish.seeds + finish.extra_seeds):
+        if number >= finish.seeds and (len(racing) < 2 or not _time_for(run, [seed, *racing])):
+            return
+        # The longest first, so that no worker is left alone with it at the end.
+        row = sorted([seed, *racing], key=lambda one: (-_training_time(run, one), one.id))
+        if not _run(run, iter([_full(run, candidate, number) for candidate in row]), reserve=_reserve(run)):
+            return
+        racing = still_racing(seed, racing, finish, seeds=number + 1)
+
+
+def _time_for(run: Run, models: Sequence[Candidate]) -> bool:
+    """Whether all of them can be trained once more in the time that is left for it."""
+    return sum(_training_time(run, one) for one in models) <= 0.9 * (run.time_left - _reserve(run)) * run.config.workers
 
 
 def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None:
@@ -176,39 +154,17 @@ def _slack(run: Run, seed: Point) -> float:
 
 def _decide(run: Run, chosen: Sequence[Candidate]) -> Candidate:
     """The best, decided and on record."""
-    payload = choose_best(run.recorder.study.seed(), chosen, tolerance=run.config.finish.tolerance)
+    payload = choose_best(run.recorder.study.seed(), chosen, run.config.finish)
     before = run.recorder.study.decisions("best")
     if not before or dict(before[-1].payload) != payload:
         run.recorder.decide("best", payload)
     return run.recorder.study.candidate(payload["candidate"])
 
 
-def choose_best(seed: Candidate, chosen: Sequence[Candidate], *, tolerance: float) -> dict[str, Any]:
-    """The smallest finalist as accurate as the seed on the validation part, by the seeds that both were trained with.
-
-    {"candidate": its id, or the seed's if none is; "differences": {id: mean accuracy less the seed's}}
-    """
-    bar = _accuracies(seed)
-    able = []
-    for candidate in chosen:
-        own = _accuracies(candidate)
-        shared = sorted(set(own) & set(bar))
-        if not shared:
-            continue
-        difference = fmean(own[name] for name in shared) - fmean(bar[name] for name in shared)
-        able.append((candidate, difference))
-    good = [candidate for candidate, difference in able if difference >= -tolerance]
-    best = min(good, key=lambda one: (one.params or 0, one.id)) if good else seed
-    return {"candidate": best.id, "differences": {str(candidate.id): difference for candidate, difference in able}}
-
-
-def _accuracies(candidate: Candidate) -> dict[str, float]:
-    return {outcome.discriminator: fmean(outcome.values["accuracy"]) for outcome in candidate.outcomes("full") if outcome.ok}
-
-
-def _run(run: Run, flows: Iterator[Flow], *, reserve: float | None = None) -> None:
+def _run(run: Run, flows: Iterator[Flow], *, reserve: float | None = None) -> bool:
+    """Whether all of it was done."""
     reserve = _export_time(run) if reserve is None else reserve
-    run_flows(run.pool, flows, out_of_time=lambda: run.time_left < reserve, on_change=run.tell)
+    return run_flows(run.pool, flows, out_of_time=lambda: run.time_left < reserve, on_change=run.tell)
 
 
 def _reserve(run: Run) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from alphanas.config import Config, load_config, own_code, resumed
 from alphanas.driver.cascade import Cascade
-from alphanas.driver.finish import choose_best, choose_finalists, point
+from alphanas.driver.choice import choose_best, choose_finalists, point
 from alphanas.driver.judging import turned_away_by_score
 from alphanas.driver.learned import Learned
 from alphanas.driver.standing import SEED
@@ -177,7 +177,7 @@ def _decisions(study: Study, config: Config, found: Replay) -> None:
         found.check("decisions", "the finalists", chosen["ids"], again)
     if best:
         able = [study.candidate(one) for one in chosen["ids"]]
-        derived = choose_best(study.seed(), able, tolerance=config.finish.tolerance)
+        derived = choose_best(study.seed(), able, config.finish)
         found.check("decisions", "the best", best[-1].payload.get("candidate"), derived["candidate"])
 
 

@@ -146,7 +146,7 @@ def full(run: Run, candidate: Candidate, seed: int) -> Stage:
 
     Each seed may part the pictures anew into training and validation, so that more pictures decide among finalists.
     """
-    key, fold = run.recorder.study.key + seed, seed if run.config.finish.resample else 0
+    key, fold = run.recorder.study.key + seed, 1 + seed if run.config.finish.resample else 0
     return (yield from _train(run, candidate, "full", run.config.training.epochs, key, discriminator=str(seed), fold=fold))
 
 

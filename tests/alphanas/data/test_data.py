@@ -274,3 +274,15 @@ def test_folds_part_the_rest_anew_and_leave_the_test_part_alone() -> None:
     assert np.array_equal(second.x_valid, again.x_valid) and np.array_equal(second.x_train, again.x_train)
     rows = {part: {picture.tobytes() for picture in getattr(second, part)} for part in ("x_train", "x_valid", "x_test")}
     assert not rows["x_train"] & rows["x_valid"] and not rows["x_test"] & (rows["x_train"] | rows["x_valid"])
+
+
+@pytest.mark.parametrize(("validation", "folds"), [(0.3, 3), (0.25, 4), (0.6, 1), (0.1, 10)])
+def test_no_picture_is_in_two_validation_parts_before_the_others_were_in_one(validation: float, folds: int) -> None:
+    parts = [data.load(Data(source="digits", seed=1, validation=validation), fold=fold) for fold in range(1, folds + 2)]
+    rows = [{picture.tobytes() for picture in part.x_valid} for part in parts]
+    for place, held in enumerate(rows[:folds]):
+        assert not any(held & other for other in rows[:place])
+    assert rows[0] != rows[folds]
+    for part in parts:
+        assert abs(len(part.y_valid) - len(parts[0].y_valid)) <= 10 and set(part.y_valid) == set(part.y_train) == set(range(10))
+        assert len(part.y_valid) + len(part.y_train) == len(parts[0].y_valid) + len(parts[0].y_train)

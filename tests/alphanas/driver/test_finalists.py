@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alphanas.driver.finish import Point, choose_finalists
+from alphanas.driver.choice import Point, choose_finalists
 
 SEED = Point(0, 0.02, 1600)
 POINTS = [
