@@ -159,11 +159,19 @@ class Training:
         (), ListOf(POSITIVE, distinct=True), "epochs of the short training after which the worse are stopped; []: none are"
     )
     promote: float = option(0.5, SHARE, "share of candidates that a rung lets go on")
+    early_stop: float = option(
+        0.0,
+        FRACTION,
+        "a short training is stopped once its learning curve, drawn out as the seed's went, ends by so much above the error of a "
+        "candidate that is no worse in all else; 0: none is",
+    )
     seed_epochs: int = option(
         0, COUNT, "epochs of the seed's first training, whose weights its children start from; 0: as short_epochs"
     )
     epochs: int = option(30, POSITIVE, "epochs of the full training of seed and finalists")
-    augment: str = option("none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by a pixel, flips left to right")
+    augment: str = option(
+        "none", OneOf(("none", "shift", "flip", "shift_flip")), "random shifts by up to an eighth of a side, flips left to right"
+    )
     soft_labels: float = option(
         0.0, Number(0.0, 1.0), "share of the first trained seed model's softened outputs in the loss; 0: labels alone"
     )
@@ -404,6 +412,12 @@ def contradictions(config: Config) -> list[Fault]:
             "training.rungs",
             list(training.rungs),
             f"epochs in rising order, below training.short_epochs = {training.short_epochs}",
+        ),
+        (
+            training.early_stop > 0 and bool(training.rungs),
+            "training.early_stop",
+            training.early_stop,
+            "0 with training.rungs, each of which is a training with a curve of its own",
         ),
         (
             0 < config.data.train_limit < training.batch_size,

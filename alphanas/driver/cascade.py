@@ -61,6 +61,8 @@ class Screens:
 
     score: ScoreFilter | None = None
     rungs: Mapping[int, ScoreFilter] = field(default_factory=dict)
+    rivals: Callable[[Candidate], float | None] | None = None
+    """The least error of a finished candidate that is no worse in all other objectives, None if there is none."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ def judge(run: Run, candidate: Candidate, screens: Screens) -> Flow:
         if low and not spared(run.recorder.study, run.config, candidate.id, f"rung {epochs}"):
             _turn_away(run, candidate, f"low_rung {epochs}")
             return
-    yield from stages.short(run, candidate, parent, after=reached)
+    yield from stages.short(run, candidate, parent, after=reached, rivals=screens.rivals)
 
 
 def measured(run: Run, candidate: Candidate) -> Generator[Task | Wait, Result, bool]:

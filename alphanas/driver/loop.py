@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from alphanas.errors import FAILED, UserError
 from alphanas.models import weights
 from alphanas.models.lifting import Lifted
 from alphanas.search import strategies
-from alphanas.search.archive import Archive
+from alphanas.search.archive import ERROR, Archive
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.study import STATUSES, Candidate
 
@@ -119,6 +120,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
     """The flows of a generation's candidates; an id whose proposal is recorded is not proposed again."""
     strategy = strategies.build(run.config)
     screens = run.cascade.screens(run.recorder.study, before=first, generation=generation)
+    screens = replace(screens, rivals=partial(_least_error, archive))
     recorded = {candidate.id: candidate for candidate in run.recorder.study.since(first)}
     made, wanted = 0, run.config.search.generation
     for number in range(first, first + wanted * run.config.search.attempts):
@@ -133,6 +135,12 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
         if candidate.status == "ok":
             made += 1
             yield judge(run, candidate, screens)
+
+
+def _least_error(archive: Archive, candidate: Candidate) -> float | None:
+    """The least error of a member that is no worse than a candidate in all other objectives; None if there is none."""
+    others = {name: candidate.objective(name) for name in archive.objectives if name != ERROR}
+    return archive.least_error({name: value for name, value in others.items() if value is not None})
 
 
 def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candidate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -82,6 +82,8 @@ def _performed(run: Run, lease: Lease, task: Task, keeps: Mapping[str, Path], ra
     values = dict(result.value)
     if values.get("diverged"):
         return record(status="failed", cause="diverged", values=values)
+    if values.get("hopeless"):
+        return record(status="rejected", cause="low_curve", values=values)
     return record(values=values, artifacts={kind: path for kind, path in keeps.items() if path.exists()})
 
 
@@ -123,15 +125,35 @@ def rung(run: Run, candidate: Candidate, parent: Candidate | None, epochs: int, 
     return (yield from _train(run, candidate, "rung", epochs - after, key, discriminator=named, inherit=inherit, parent=origin))
 
 
-def short(run: Run, candidate: Candidate, parent: Candidate | None, *, after: int = 0) -> Stage:
+def short(
+    run: Run,
+    candidate: Candidate,
+    parent: Candidate | None,
+    *,
+    after: int = 0,
+    rivals: Callable[[Candidate], float | None] | None = None,
+) -> Stage:
     """A short training that starts from the parent's weights, evaluated on the validation part; the seed's may be longer.
 
-    After a rung it goes on from there, for the epochs that are left.
+    After a rung it goes on from there, for the epochs that are left. `rivals` tells the error that a candidate has to come near to:
+    where the recipe watches learning curves, one that will not is stopped.
     """
     training = run.config.training
     epochs = (training.seed_epochs if candidate.id == SEED else 0) or training.short_epochs
     inherit, origin = _begin(run, candidate, parent, after)
-    return (yield from _train(run, candidate, "short", epochs - after, run.recorder.study.key, inherit=inherit, parent=origin))
+    key, curve = run.recorder.study.key, _curve(run, candidate, rivals)
+    return (yield from _train(run, candidate, "short", epochs - after, key, inherit=inherit, parent=origin, curve=curve))
+
+
+def _curve(run: Run, candidate: Candidate, rivals: Callable[[Candidate], float | None] | None) -> dict[str, Any] | None:
+    """What the learning curve is watched for: the seed's is kept, others are held against it."""
+    margin = run.config.training.early_stop
+    if not margin:
+        return None
+    study = run.recorder.study
+    kept = [errors for errors in study.seed().values("short").get("curve") or () if errors]
+    bar = None if rivals is None else rivals(study.candidate(candidate.id))
+    return {"margin": margin, "bar": bar, "seed": kept[0] if kept else []}
 
 
 def _begin(run: Run, candidate: Candidate, parent: Candidate | None, after: int) -> tuple[Path | None, Candidate | None]:
@@ -161,6 +183,7 @@ def _train(
     inherit: Path | None = None,
     parent: Candidate | None = None,
     fold: int = 0,
+    curve: Mapping[str, Any] | None = None,
 ) -> Stage:
     training = run.config.training
     teacher = _teacher(run)
@@ -181,6 +204,7 @@ def _train(
         "compilations": str(run.recorder.scratch("compilations")),
         "time_limit": training.time_limit,
         "kernels": _kernels(run),
+        "curve": curve,
     }
     label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
     task = Task("alphanas.scoring.tasks:train", payload, training.time_limit * 1.2 + 30, label)

@@ -46,7 +46,7 @@ def hypervolumes(study: Study) -> list[tuple[int, float]]:
     known = [(one.id, [float(value) for value in values if value is not None]) for one, values in rows]
     known = [(number, values) for number, values in known if len(values) == len(names)]
     seed = next((values for number, values in known if number == 0), None)
-    if seed is None or min(value for name, value in zip(names, seed, strict=True) if name != "error") <= 0:
+    if seed is None or any(value <= 0 for name, value in zip(names, seed, strict=True) if name != "error"):
         return []
     corner = [max(2 * value, value + ROOM) if name == "error" else value for name, value in zip(names, seed, strict=True)]
     grown: list[tuple[int, float]] = []

@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from alphanas import data
 from alphanas.config import Data
 from alphanas.models import weights
-from alphanas.scoring import inheritance, kernels, own, proxies, training
+from alphanas.scoring import curves, inheritance, kernels, own, proxies, training
 from alphanas.scoring.compiled import share_compilations
 from alphanas.scoring.distillation import Teacher
 from alphanas.scoring.recipe import Recipe
@@ -32,14 +33,16 @@ def train(payload: Payload) -> dict[str, Any]:
     `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
     JSON), `teacher` (a weights file to learn from, or null) with `teacher_graph` (JSON), `fold` (which parting of the pictures,
     0 by default), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole
-    task), `compilations` (a folder of compiled functions that workers share, or null), `kernels` (formulations of convolutions that
+    task), `compilations` (a folder of compiled functions that workers share, or null), `curve` (what the learning curve is watched
+    for, as in `curves.Watch`, or null), `kernels` (formulations of convolutions that
     the study trained by before, as in the result; they count before what is measured).
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
-    `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged" or "time_limit"). `diverged` (any
-    seed did), `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on),
-    `validation_pictures`, `seconds` (in all), `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or
-    null), `kernels` (formulations of convolutions that were measured or given, by shape).
+    `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged", "hopeless" or "time_limit");
+    `curve` (errors on the validation part after each epoch, null where it was not watched). `diverged`, `hopeless` (any seed was),
+    `epochs` (in all), `inherited` (nodes that took over weights), `pictures` (trained on), `validation_pictures`, `seconds` (in
+    all), `seconds_per_epoch` (of the fastest: without compilation), `weights` (the file, or null), `kernels` (formulations of
+    convolutions that were measured or given, by shape).
     """
     began = time.monotonic()
     if payload.get("compilations"):
@@ -59,6 +62,7 @@ def train(payload: Payload) -> dict[str, Any]:
             rows.append(_unfinished("time_limit"))
             continue
         start, taken = _start(graph, payload, seed)
+        watch = curves.Watch.from_json(payload["curve"]) if payload.get("curve") else None
         run = training.train(
             graph,
             pictures.x_train,
@@ -69,20 +73,24 @@ def train(payload: Payload) -> dict[str, Any]:
             teacher=teacher,
             deadline=deadline,
             kernels=planned,
+            hopeless=None if watch is None else partial(_hopeless, watch, recipe.epochs, graph, pictures),
         )
         epochs += run.epochs
         seconds += run.seconds
         if run.stopped == "diverged":
             rows.append(_unfinished("diverged"))
             continue
+        errors = None if watch is None else watch.errors
         kept = kept or run.variables
-        rows.append(_finished(graph, run, pictures, payload.get("evaluate", "validation")))
+        rows.append({**_finished(graph, run, pictures, payload.get("evaluate", "validation")), "curve": errors})
     path = payload.get("weights_out") if kept else None
     if path and kept:
         weights.save(kept, path)
     return {
         **{name: [row[name] for row in rows] for name in ("accuracy", "loss", "validation_accuracy", "train_loss", "stopped")},
         "diverged": any(row["stopped"] == "diverged" for row in rows),
+        "hopeless": any(row["stopped"] == "hopeless" for row in rows),
+        "curve": [row["curve"] for row in rows],
         "epochs": epochs,
         "inherited": taken,
         "pictures": len(pictures.y_train),
@@ -169,7 +177,11 @@ def _planned(graph: Graph, recipe: Recipe, batch: int, recorded: Mapping[str, An
 
 
 def _unfinished(stopped: str) -> dict[str, Any]:
-    return {"accuracy": None, "loss": None, "validation_accuracy": None, "train_loss": None, "stopped": stopped}
+    return {"accuracy": None, "loss": None, "validation_accuracy": None, "train_loss": None, "stopped": stopped, "curve": None}
+
+
+def _hopeless(watch: curves.Watch, epochs: int, graph: Graph, pictures: data.DataSet, variables: Variables) -> bool:
+    return watch.hopeless(1 - training.evaluate(graph, variables, pictures.x_valid, pictures.y_valid).accuracy, epochs)
 
 
 def _start(graph: Graph, payload: Payload, seed: int) -> tuple[Variables | None, int]:

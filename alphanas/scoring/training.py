@@ -36,7 +36,7 @@ CPU_OPTIONS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_pa
 _ORDER, _KEYS = 0, 1
 
 Array = np.ndarray[Any, Any]
-Stopped = Literal["finished", "diverged", "time_limit"]
+Stopped = Literal["finished", "diverged", "time_limit", "hopeless"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +74,15 @@ def train(
     teacher: Teacher | None = None,
     deadline: float | None = None,
     kernels: Mapping[str, Plan] | None = None,
+    hopeless: Callable[[Variables], bool] | None = None,
 ) -> Trained:
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
     The same seed gives the same weights on the same machine. `start` replaces the initial weights. A `teacher` counts as
     the recipe says, on the same pictures, augmented alike. `deadline`, on the clock of
     `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is "diverged".
-    `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule.
+    `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule. `hopeless` is
+    asked after every epoch, with the weights, and ends the run where it says so.
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
@@ -118,6 +120,9 @@ def train(
         seconds.append(time.monotonic() - began)
         if not np.isfinite(losses[-1]):
             stopped = "diverged"
+            break
+        if hopeless is not None and hopeless(step.end(carry)):
+            stopped = "hopeless"
             break
         if deadline is not None and time.monotonic() > deadline and epoch + 1 < recipe.epochs:
             stopped = "time_limit"

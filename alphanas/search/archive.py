@@ -149,6 +149,15 @@ class Archive:
         points = np.maximum(1.0 + (np.array(front).reshape(-1, len(seed)) - seed) / scale, 0.0)
         return hypervolume(points.tolist(), corner.tolist()) / float(corner.prod())
 
+    def least_error(self, others: Mapping[str, float]) -> float | None:
+        """The least error of a member that is no worse in these objectives and breaks no constraint; None if there is none."""
+        if ERROR not in self.objectives:
+            return None
+        places = [self.objectives.index(name) for name in others]
+        able = np.array([member.excess == 0 for member in self.members])
+        able &= (self.points[:, places] <= np.array(list(others.values()))).all(1)
+        return float(self.values(ERROR)[able].min()) if able.any() else None
+
     def values(self, objective: str) -> Vector:
         """One objective of all members; ValueError if the archive does not have it."""
         return self.points[:, self.objectives.index(objective)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,25 @@ def test_every_stage_is_told_and_limits_hold(tmp_path: Path) -> None:
     study = search(config(tmp_path, OWN), out=tmp_path / "run")
     check(study)
     assert not replay(tmp_path / "run", run_code=True).differences
+
+
+@pytest.mark.slow
+def test_hopeless_trainings_are_stopped_and_count_as_turned_away(tmp_path: Path) -> None:
+    found = config(tmp_path, OWN)
+    watched = replace(
+        found,
+        training=replace(found.training, rungs=(), early_stop=0.002),
+        scoring=replace(found.scoring, proxy="none"),
+        search=replace(found.search, objectives=("error",)),
+        constraints=(),
+    )
+    study = search(watched, out=tmp_path / "run")
+    assert len(study.seed().values("short")["curve"][0]) == 3
+    stopped = [one for one in study.candidates() for outcome in one.outcomes("short") if outcome.cause == "low_curve"]
+    assert stopped, "every child has to come near the best so far"
+    assert all(one.error is None for one in stopped)
+    assert all(one.id not in {best.id for best in study.pareto()} for one in stopped)
+    assert not replay(tmp_path / "run").differences
 
 
 @pytest.mark.slow

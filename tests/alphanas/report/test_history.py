@@ -36,6 +36,12 @@ def test_the_hypervolume_grows_to_the_share_that_random_points_hit(study: Study)
     assert grown[-1][1] == pytest.approx(hit, abs=0.015)
 
 
+def test_the_hypervolume_of_one_objective_is_how_far_it_fell(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(study), "config", {"search": {"objectives": ["error"]}})
+    errors = [one.error for one in study.candidates() if one.error is not None]
+    assert hypervolumes(study)[-1][1] == pytest.approx(1 - min(errors) / max(2 * errors[0], errors[0] + ROOM), abs=1e-6)
+
+
 def test_the_table_of_changes_counts_what_the_study_has(study: Study) -> None:
     page = paid(study)
     proposed = sum(one.parent is not None for one in study.candidates())

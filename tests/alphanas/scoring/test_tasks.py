@@ -43,6 +43,19 @@ def test_training_reports_each_seed_and_writes_weights(tmp_path: Path) -> None:
     assert again["accuracy"] == result["accuracy"] and again["weights"] is None
 
 
+def test_a_hopeless_training_stops_after_the_epoch_that_shows_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.safetensors")
+    watched = {"recipe": {**RECIPE, "epochs": 4}, "seeds": [0], "weights_out": path}
+    whole = tasks.train(payload(**watched, curve={"margin": 0.1, "bar": None, "seed": []}))
+    assert len(whole["curve"][0]) == 4 and not whole["hopeless"]
+    assert whole["accuracy"] == [pytest.approx(1 - whole["curve"][0][-1])]
+    like = tasks.train(payload(**watched, curve={"margin": 0.1, "bar": whole["curve"][0][-1], "seed": whole["curve"][0]}))
+    assert like["accuracy"] == whole["accuracy"] and not like["hopeless"]
+    stopped = tasks.train(payload(**watched, curve={"margin": 0.1, "bar": 0.0, "seed": whole["curve"][0]}))
+    assert stopped["hopeless"] and stopped["stopped"] == ["hopeless"] and stopped["epochs"] == 1
+    assert stopped["curve"][0] == whole["curve"][0][:1]
+
+
 def test_divergence_is_recorded_and_null(tmp_path: Path) -> None:
     recipe = {
         **RECIPE,
