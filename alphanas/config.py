@@ -119,7 +119,14 @@ class Synthesis:
     params_ratio: tuple[float, float] = option(
         (0.05, 1.0), Interval(Number(0.0, 1000.0)), "parameters of the replacement / of the region"
     )
-    time_limit: float = option(2.0, Duration(), "time for one synthesis")
+    steps: int = option(
+        20_000,
+        POSITIVE,
+        "limit of one synthesis in steps of its work, each about 0.1 ms: the same on all machines",
+    )
+    time_limit: float = option(
+        120.0, Duration(), "beyond this time a synthesis gives up all the same; what then hangs on the clock is on record"
+    )
 
 
 @dataclass(frozen=True)

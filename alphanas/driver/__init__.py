@@ -5,7 +5,7 @@
 
 Both may be killed at any instant; `resume` loses nothing that was finished and does nothing twice. With equal seeds, the same
 candidates are proposed whatever the number of workers, and across a resume: a generation sees finished generations only. The
-exception is a synthesis that runs into `synthesis.time_limit`, which hangs on the clock.
+exception is a synthesis that runs into `synthesis.time_limit`, a safety net far beyond `synthesis.steps`; the log tells of it.
 """
 
 from __future__ import annotations

@@ -130,6 +130,7 @@ def _proposals(run: Run, archive: Archive, generation: int, first: int) -> Itera
         if candidate is None:
             rng = np.random.default_rng([run.recorder.study.key, number])
             candidate = _record(run, number, generation, strategy.propose(archive, rng))
+            _tell_if_late(run, candidate)
         if candidate.graph_hash is not None:
             archive = archive.knowing([run.learned.proposed(candidate)])
         if candidate.status == "ok":
@@ -141,6 +142,15 @@ def _least_error(archive: Archive, candidate: Candidate) -> float | None:
     """The least error of a member that is no worse than a candidate in all other objectives; None if there is none."""
     others = {name: candidate.objective(name) for name in archive.objectives if name != ERROR}
     return archive.least_error({name: value for name, value in others.items() if value is not None})
+
+
+def _tell_if_late(run: Run, candidate: Candidate) -> None:
+    """Puts on record that a proposal may hang on the clock: on another machine it may be another one."""
+    limit = run.config.synthesis.time_limit
+    if candidate.seconds is None or candidate.seconds < limit:
+        return
+    run.recorder.decide("late_proposal", {"candidate": candidate.id, "seconds": candidate.seconds})
+    run.progress.note(f"the proposal of candidate {candidate.id} took longer than synthesis.time_limit = {limit:g} s")
 
 
 def _record(run: Run, number: int, generation: int, proposal: Proposal) -> Candidate:

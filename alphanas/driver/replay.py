@@ -1,7 +1,7 @@
 """Replay: whether a study is what its log says, and what its seed and config make it.
 
-Nothing is trained or measured again, and nothing is written. What hangs on the clock is counted, not compared: proposals whose
-synthesis gave up, and how many finalists there was time for.
+Nothing is trained or measured again, and nothing is written. What hangs on the clock is counted, not compared: proposals that took
+longer than `synthesis.time_limit`, then or now, and how many finalists there was time for.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.study import STATUSES, Candidate, Study, open_study, pareto_front
 from synth.graph import Graph, GraphError
 from synth.op import ShapeMismatch
-
-CLOCK = "gave_up"
-"""What synthesis says when its time is over."""
 
 
 @dataclass(frozen=True)
@@ -191,16 +188,15 @@ def _proposals(study: Study, config: Config, found: Replay) -> None:
         screen = cascade.screens(study, before=generation[0].id, generation=number).score
         for one in generation:
             proposal = strategy.propose(archive, np.random.default_rng([study.key, one.id]))
-            _compare(study, one, proposal, found)
+            _compare(study, config, one, proposal, found)
             _screened(study, config, one, screen, found)
             if one.graph_hash is not None:
                 archive = archive.knowing([learned.proposed(one)])
 
 
-def _compare(study: Study, one: Candidate, proposal: Proposal, found: Replay) -> None:
-    failure = proposal.answer if isinstance(proposal.answer, Failure) else None
-    if one.status == CLOCK or (failure is not None and failure.cause == CLOCK):
-        found.left_out.append(f"candidate {one.id}: its synthesis ran out of time, then or now")
+def _compare(study: Study, config: Config, one: Candidate, proposal: Proposal, found: Replay) -> None:
+    if max(one.seconds or 0.0, proposal.seconds) >= config.synthesis.time_limit:
+        found.left_out.append(f"candidate {one.id}: its proposal took longer than synthesis.time_limit, then or now")
         return
     told = {key: value for key, value in one.proposal.items() if key != "seconds"}
     made = {key: value for key, value in json.loads(json.dumps(proposal.to_json())).items() if key != "seconds"}

@@ -110,7 +110,7 @@ def insert_block(graph: Graph, rng: np.random.Generator, options: Options) -> At
     value = graph.values[name]
     target = Target.asking(value.shape, params=Interval(1, max(1, math.ceil(INSERTED * graph.params))))
     problem = Problem(value, target, max_length=min(4, options.max_length), sizes=tuple(sorted(_widths(graph))))
-    match synthesize(problem, rng=rng, time_limit=options.time_limit):
+    match synthesize(problem, rng=rng, time_limit=options.time_limit, steps=options.steps):
         case Found(graph=piece):
             held, change = (
                 _attached(graph, name, piece, added=bool(rng.random() < 0.5)),
@@ -139,7 +139,7 @@ def randomise(graph: Graph, rng: np.random.Generator, options: Options) -> Attem
         widths=widths_up_to(widest(piece)),
         prior=False,
     )
-    match synthesize(problem, rng=rng, time_limit=options.time_limit):
+    match synthesize(problem, rng=rng, time_limit=options.time_limit, steps=options.steps):
         case Found(graph=program):
             return Attempt(names_of(region), (), spliced(graph, region, program), "exact")
         case Infeasible() as no:

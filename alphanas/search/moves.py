@@ -131,7 +131,7 @@ def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
 
 def resize_all(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     """Sizes all widths, and residual blocks, at once for a smaller budget (see `alphanas.search.resizing`)."""
-    return Attempt(*resizing.resized(graph, rng, options.time_limit))
+    return Attempt(*resizing.resized(graph, rng, options))
 
 
 def rewire(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
@@ -177,7 +177,7 @@ MOVES: Mapping[str, Move] = {
 
 
 def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.Generator, options: Options) -> Answer:
-    result = synthesize(problem, method=options.method, rng=rng, time_limit=options.time_limit)
+    result = synthesize(problem, method=options.method, rng=rng, time_limit=options.time_limit, steps=options.steps)
     match result:
         case Found():
             return spliced(graph, region, result.graph)

@@ -28,7 +28,10 @@ class Options:
     params_ratio: tuple[float, float] = (0.05, 1.0)
     macs_ratio: float = 1.5
     """Multiply-adds of a replacement, at most this times the region's."""
-    time_limit: float = 2.0
+    steps: int = 20_000
+    """Of one synthesis, in the unit of `synth.clock`: what is proposed does not hang on the machine."""
+    time_limit: float = 120.0
+    """Seconds after which a synthesis gives up all the same."""
     properties: tuple[Property, ...] = ()
     """What changes must keep, beyond shape, depth and mixing."""
     property_mutation: float = 0.0

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from alphanas.search.proposal import Answer, Failure, New
+from alphanas.search.regions import Options
 from alphanas.search.widths import width_groups
 from synth import Budget, Found, GaveUp, Graph, Infeasible, Interval, macs, resize
 from synth.target import Change
@@ -17,7 +18,7 @@ TOLERANCE = 0.01
 BUDGETS = (0.3, 0.9)
 
 
-def resized(graph: Graph, rng: np.random.Generator, time_limit: float) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
+def resized(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
     """(nodes whose sizes were free, what changed, the graph or the reason that there is none).
 
     The share of the parameters or of the MACs that may stay is drawn log-uniformly, as are the multiple of the widths, and whether
@@ -39,7 +40,8 @@ def resized(graph: Graph, rng: np.random.Generator, time_limit: float) -> tuple[
         keep_rank=float(rng.choice([0.0, 0.5, 1.0])),
         free=("widths", "depths") if rng.random() < 0.5 else ("widths",),
         tolerance=TOLERANCE,
-        time_limit=time_limit,
+        time_limit=options.time_limit,
+        steps=options.steps,
     )
     match found:
         case Found(graph=child):

@@ -24,7 +24,6 @@ def config(folder: Path, text: str) -> Config:
         "model": "zoo:mlp",
         "time_limit": "60m",
         "search": {"generation": 3, "max_candidates": 6, "objectives": ["error", "params", f"{folder / 'mine.py'}:nodes"]},
-        "synthesis": {"time_limit": "5m"},
         "scoring": {"proxy": "naswot+synflow"},
         "training": {"short_epochs": 3, "rungs": [1], "epochs": 3},
         "finish": {"finalists": 1, "seeds": 1},

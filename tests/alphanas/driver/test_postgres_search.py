@@ -21,7 +21,6 @@ pytestmark = [needs_postgres, pytest.mark.slow]
 TINY: dict[str, Any] = {
     "model": "zoo:mlp",
     "search": {"generation": 2, "max_candidates": 2},
-    "synthesis": {"time_limit": "5m"},
     "training": {"short_epochs": 1, "epochs": 1},
     "finish": {"finalists": 1, "seeds": 1},
     "hardware": {"backends": []},

@@ -19,7 +19,6 @@ TINY: dict[str, Any] = {
     "model": "zoo:mlp",
     "time_limit": "30m",
     "search": {"generation": 3, "max_candidates": 5, "objectives": ["error", "latency"]},
-    "synthesis": {"time_limit": "5m"},
     "scoring": {"proxy": "none"},
     "training": {"short_epochs": 1, "epochs": 1},
     "finish": {"finalists": 1, "seeds": 1},

@@ -26,8 +26,6 @@ TINY: dict[str, Any] = {
     "model": "zoo:mlp",
     "time_limit": "20m",
     "search": {"generation": 3, "max_candidates": 6},
-    # Long enough never to be reached: a synthesis that gives up is the one thing that hangs on the clock.
-    "synthesis": {"time_limit": "5m"},
     "training": {"short_epochs": 1, "epochs": 1},
     "finish": {"finalists": 1, "seeds": 2},
     "hardware": {"backends": []},
@@ -99,7 +97,9 @@ def test_killed_at_any_instant_a_search_goes_on_to_the_same_end(finished: Study,
         assert known <= outcomes
         known = outcomes
         time.sleep(0.3)
-    assert facts(resume(folder)) == facts(finished)
+    # On a slow machine no process may have lived long enough to begin.
+    ended = resume(folder) if (folder / "study.sqlite").exists() else search(Config.from_mapping(TINY), out=folder)
+    assert facts(ended) == facts(finished)
 
 
 def test_a_second_search_into_the_same_folder_is_refused(finished: Study) -> None:
