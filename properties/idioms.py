@@ -1,21 +1,22 @@
 """Idioms: functions that JAX inlines, recognised where they stand and put back as calls.
 
 `jax.nn.gelu` and `jax.nn.softmax` leave no call behind, only their equations, and neither do Flax's norms. The patterns are traced
-with the installed JAX, so they follow its versions: an idiom is found where consecutive equations have the same primitives, wired
-in the same way.
+with the installed JAX, so they follow its versions (they come with the package, and are used with the JAX that they were traced
+with): an idiom is found where consecutive equations have the same primitives, wired in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from properties import jaxpr
+from properties import jaxpr, shipped
 from properties.jaxpr import Equation, Program
 
 Function = Callable[..., Any]
@@ -115,9 +116,40 @@ def patterns(among: Collection[str] | None = None) -> dict[str, tuple[Pattern, .
     return {first: tuple(rows) for first, rows in table.items()}
 
 
+SHIPPED = Path(__file__).parent / "idioms.json"
+"""The patterns of all idioms, as they come with the package."""
+
+SOURCES = tuple(Path(__file__).parent / name for name in ("idioms.py", "jaxpr.py"))
+"""What they are derived from."""
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> dict[tuple[int, bool], tuple[Pattern, ...]]:
+    rows = shipped.recalled(SHIPPED, SOURCES) or ()
+    return {(idiom, half): tuple(map(_from_json, found)) for idiom, half, found in rows}
+
+
+def to_ship() -> Iterator[tuple[int, bool, tuple[Any, ...]]]:
+    """Every idiom by number, at full precision or at half precision too, and its patterns as JSON."""
+    for idiom in range(len(INLINED)):
+        for half in (False, True):
+            yield idiom, half, tuple((each.name, each.primitives, each.wiring, each.result) for each in derived(idiom, half=half))
+
+
+def _from_json(row: tuple[Any, ...]) -> Pattern:
+    name, primitives, wiring, result = row
+    wires = tuple(tuple(tuple(wire) if isinstance(wire, list) else wire for wire in step) for step in wiring)
+    return Pattern(name, tuple(primitives), wires, (result[0], result[1]))
+
+
 @lru_cache(maxsize=2 * len(INLINED))
 def _alternatives(idiom: int, *, half: bool) -> tuple[Pattern, ...]:
-    """The patterns of one idiom at full precision, and at half precision too."""
+    found = _shipped().get((idiom, half))
+    return found if found is not None else derived(idiom, half=half)
+
+
+def derived(idiom: int, *, half: bool) -> tuple[Pattern, ...]:
+    """The patterns of one idiom at full precision, and at half precision too, from traces of it."""
     name, function, weights, _ = INLINED[idiom]
     shape = (2, 5, 4) if name == "group_norm" else (2, 4)
     found = []

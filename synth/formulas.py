@@ -1,9 +1,10 @@
 """An op's output, parameters and multiply-adds as formulas of its input's sizes, from one trace for all sizes.
 
 JAX traces an op with names in place of sizes; what comes out holds for every size that the names stand for. So one trace serves all
-inputs of one rank, and it is kept on disk (`synth.shelf`). Channels and the op's own size are traced as multiples of what the op's
-`check` says they must be divisible by. There is no formula where JAX cannot decide something for all sizes, and none for ops that
-are not of `synth.ops`: code that compares a size for equality would take the same branch for all.
+inputs of one rank, and it is kept on disk (`synth.shelf`); formulas of the built-in ops come with the package (`synth.shipping`).
+Channels and the op's own size are traced as multiples of what the op's `check` says they must be divisible by. There is no formula
+where JAX cannot decide something for all sizes, and none for ops that are not of `synth.ops`: code that compares a size for
+equality would take the same branch for all.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 from jax import export
 
-from properties import capacity, jaxpr
+from properties import capacity, jaxpr, shipped
 from properties.slicing import sliced
-from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, size_fields, size_of, weight_avals, with_size
+from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, alternatives, size_fields, size_of, weight_avals, with_size
 from synth.shelf import is_kept, shelf
 
 AXES = ("p", "q", "r", "s", "t", "u")
@@ -108,15 +110,57 @@ def formulas(kinds: Sequence[Kind]) -> Mapping[Kind, Formula | None]:
     """The formulas of some kinds, among others; None for a kind that has none."""
     known: Mapping[Kind, Formula | None] = shelf().recall(PAGE)
     missing = [kind for kind in dict.fromkeys(kinds) if kind not in known]
-    for kind, formula in _derived(missing).items():
-        shelf().note(PAGE, kind, formula)
+    if missing:
+        come = _shipped()
+        found = derived([kind for kind in missing if kind not in come])
+        for kind in missing:
+            shelf().note(PAGE, kind, come[kind] if kind in come else found[kind])
     return known
 
 
 PAGE = "formulas"
 
+SHIPPED = Path(__file__).parent / "formulas.json"
+"""The formulas of the usual kinds, as they come with the package."""
 
-def _derived(kinds: Sequence[Kind]) -> dict[Kind, Formula | None]:
+
+def sources() -> Iterator[Path]:
+    """What formulas are derived from."""
+    here = Path(__file__).parent
+    yield from (here / "op.py", here / "formulas.py", *(here / "ops").glob("*.py"), *(here.parent / "properties").rglob("*.py"))
+
+
+@functools.cache
+def _shipped() -> dict[Kind, Formula | None]:
+    from synth.ops import OPS
+
+    def op(kind: str, **attributes: Any) -> Op:
+        return OPS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()})
+
+    rows = shipped.recalled(SHIPPED, sources()) or ()
+    return {
+        Kind(op(**attributes), rank, dtype): Formula(*figures[:3], *map(tuple, figures[3:])) if figures else None
+        for attributes, rank, dtype, figures in rows
+    }
+
+
+def to_ship() -> Iterator[tuple[Any, ...]]:
+    """The formulas of all built-in ops in all of their declared choices, on inputs of the usual ranks, as JSON."""
+    from synth.ops import OPS
+
+    ops = [op for op_type in OPS.values() if op_type.arity == 1 and op_type.taste > 0 for op in alternatives(op_type, (1,))]
+    probes = [Value((None, *(2,) * (rank - 1)), "float32") for rank in RANKS]
+    kinds = [kind for value in probes for op in ops if (kind := Kind.of(op, value)) is not None]
+    for kind, formula in derived(list(dict.fromkeys(kinds))).items():
+        figures = astuple(formula) if formula else None
+        yield {"kind": kind.op.kind(), **kind.op.attributes()}, kind.rank, kind.dtype, figures
+
+
+RANKS = (2, 3, 4, 5)
+"""The numbers of axes of features, tokens, images and volumes."""
+
+
+def derived(kinds: Sequence[Kind]) -> dict[Kind, Formula | None]:
     found: dict[Kind, Formula | None] = dict.fromkeys(kinds)
     alike: dict[tuple[int, str, int, int], list[Kind]] = defaultdict(list)
     for kind in kinds:
