@@ -9,6 +9,7 @@ import numpy as np
 
 from alphanas.search.archive import Archive, Member
 from alphanas.search.kept import lost
+from alphanas.search.limited import led
 from alphanas.search.moves import MOVES
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.search.regions import Options
@@ -33,6 +34,7 @@ def changed(
 ) -> Proposal:
     """The proposal that a move, drawn by its share, makes of a parent; a failure if its graph is not new."""
     started = time.monotonic()
+    options, shares = led(options, shares, parent, archive.seed.graph)
     kinds, weights = list(shares), np.array(list(shares.values()))
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     made = MOVES[kind](parent.graph, rng, options)

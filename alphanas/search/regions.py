@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alphanas.limits import Limit
 from alphanas.search.proposal import Answer, Failure, New
 from properties import Property
-from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice
+from synth import Budget, Graph, GraphError, Region, ShapeMismatch, regions, splice
 from synth.target import Change
 
 
@@ -36,6 +37,10 @@ class Options:
     """What changes must keep, beyond shape, depth and mixing."""
     property_mutation: float = 0.0
     """Probability that a replacement may keep such a property less than fully."""
+    limits: tuple[Limit, ...] = ()
+    """What the search's candidates may cost."""
+    within: Budget | None = None
+    """The limits in numbers, where the model that is changed breaks them."""
     draws: int = 1
     """Mutated targets that one is chosen from, by `worth_of_changes`."""
     worth_of_nodes: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -16,26 +16,23 @@ TOLERANCE = 0.01
 """The gap at which a mutation is good enough."""
 
 BUDGETS = (0.3, 0.9)
+"""Shares that are drawn of what the network has."""
+LIMITS = (0.6, 1.0)
+"""Shares that are drawn of what it may have, where it has more."""
 
 
 def resized(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
     """(nodes whose sizes were free, what changed, the graph or the reason that there is none).
 
-    The share of the parameters or of the MACs that may stay is drawn log-uniformly, as are the multiple of the widths, and whether
-    stages keep their rank bound and blocks may be left out.
+    The share of the parameters or of the MACs that may stay is drawn log-uniformly, or that of the limits which the network breaks.
+    So are the multiple of the widths, and whether stages keep their rank bound and blocks may be left out.
     """
     names = tuple(name for group in width_groups(graph) for name in group.nodes)
     if not names:
         return (), (), Failure("nothing_to_change", "every width is tied to the inputs or outputs")
-    low, high = BUDGETS
-    share = math.exp(rng.uniform(math.log(low), math.log(high)))
-    work = macs(graph)
-    of_params = bool(rng.random() < 0.5)
-    limit = Interval(0, max(1, math.floor(share * (graph.params if of_params else work))))
-    budget = Budget(params=limit) if of_params else Budget(macs=limit)
     found = resize(
         graph,
-        budget,
+        _budget(graph, rng, options.within),
         multiple=int(rng.choice([2, 4, 8])),
         keep_rank=float(rng.choice([0.0, 0.5, 1.0])),
         free=("widths", "depths") if rng.random() < 0.5 else ("widths",),
@@ -47,10 +44,27 @@ def resized(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[t
         case Found(graph=child):
             changes = (
                 Change("parameters", str(graph.params), str(child.params)),
-                Change("MACs", str(work), str(found.proofs[0].macs)),
+                Change("MACs", str(macs(graph)), str(found.proofs[0].macs)),
             )
             return names, changes, New(child)
         case Infeasible():
             return names, (), Failure("infeasible", str(found))
         case GaveUp():
             return names, (), Failure("gave_up", str(found))
+
+
+def _budget(graph: Graph, rng: np.random.Generator, within: Budget | None) -> Budget:
+    low, high = BUDGETS if within is None else LIMITS
+    share = math.exp(rng.uniform(math.log(low), math.log(high)))
+    if within is not None:
+        return Budget(params=_share(within.params, share), macs=_share(within.macs, share))
+    of_params = bool(rng.random() < 0.5)
+    return (
+        Budget(params=_share(Interval(0, graph.params), share))
+        if of_params
+        else Budget(macs=_share(Interval(0, macs(graph)), share))
+    )
+
+
+def _share(limit: Interval, share: float) -> Interval:
+    return limit if math.isinf(limit.high) else Interval(0, max(1, math.floor(share * limit.high)))

@@ -47,6 +47,7 @@ def options_of(config: Config) -> Options:
         steps=synthesis.steps,
         time_limit=synthesis.time_limit,
         properties=kept_properties(config),
+        limits=config.constraints,
         property_mutation=search.property_mutation,
     )
 

@@ -11,12 +11,13 @@ from alphanas.errors import UserError
 from alphanas.models import zoo
 from alphanas.search.archive import Archive, Member, Origin
 from alphanas.search.evolution import Evolution
+from alphanas.search.limited import led
 from alphanas.search.moves import MOVES, Options
 from alphanas.search.paid import Paid
 from alphanas.search.proposal import Failure, New
-from alphanas.search.strategies import STRATEGIES, build
+from alphanas.search.strategies import STRATEGIES, build, options_of
 from alphanas.search.widths import resized, scaled, width_groups
-from synth import Builder, Graph, Region, ShapeMismatch
+from synth import Builder, Graph, Region, ShapeMismatch, macs
 from synth.canonical import canonical
 from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, Relu
 
@@ -162,6 +163,19 @@ def test_evolution_makes_the_moves_that_paid() -> None:
 
 
 @pytest.mark.slow
+def test_a_model_beyond_the_limits_is_sized_to_keep_them() -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    limits = {"params": "at most 20%", "macs": "at most 60%"}
+    config = Config.from_mapping({"search": {"strategy": "evolution"}, "constraints": limits})
+    strategy = build(config)
+    made = [strategy.propose(archive(graph), np.random.default_rng(seed)) for seed in range(16)]
+    sized = [one.answer.graph for one in made if one.kind == "resize" and isinstance(one.answer, New)]
+    assert len(sized) >= 4
+    assert all(one.params <= 0.2 * graph.params and macs(one) <= 0.6 * macs(graph) for one in sized)
+    small = Member(1, sized[0], (0.1, float(sized[0].params)))
+    assert led(options_of(config), {"resize": 0.1}, small, graph) == (options_of(config), {"resize": 0.1}), "it keeps them"
+
+
 def test_replacements_with_branches_take_regions_of_several_ends() -> None:
     graph, options = residual(), Options(max_length=3, time_limit=20.0, branches=1.0)
     made, several = 0, 0
