@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,14 @@ from alphanas.hardware import devices, timing
 from alphanas.hardware.program import NotLowerable
 
 if TYPE_CHECKING:
-    from alphanas.hardware.records import Records
+    from alphanas.hardware.lowering import Lowered
+    from alphanas.hardware.machine import Machine
+    from alphanas.hardware.records import Record, Records
+    from alphanas.hardware.schedules import Knobs
 
 KNOB_SECONDS = 40.0
+QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+"""For what runs once: XLA compiles MobileNetV2 in less than half the time."""
 SMALL_NETWORK_S = 0.001
 """Networks whose kernels take less together are also tried with every kernel on one thread."""
 
@@ -60,7 +65,8 @@ def prepare(backend: str, model: Model) -> Prepared:
 def reference(model: Model) -> list[np.ndarray]:
     """What JAX computes on the CPU, as the list of outputs."""
     with jax.default_device(jax.devices(devices.CPU)[0]):
-        return [np.asarray(output) for output in jax.tree.leaves(jax.jit(model.function)(*model.inputs))]
+        compiled = jax.jit(model.function).lower(*model.inputs).compile(compiler_options=QUICKLY)
+        return [np.asarray(output) for output in jax.tree.leaves(compiled(*model.inputs))]
 
 
 def _tvm(model: Model) -> Prepared:
@@ -71,7 +77,7 @@ def _tvm(model: Model) -> Prepared:
     import tvm
     from tvm import relax
 
-    from alphanas.hardware import lowering, schedules, tuning
+    from alphanas.hardware import compiled, lowering, tuning
     from alphanas.hardware.machine import machine_for, use_threads
     from alphanas.hardware.records import Records
 
@@ -89,19 +95,24 @@ def _tvm(model: Model) -> Prepared:
     with Records.open(model.records) as store:
         tuned = tuning.tune_with(store, lowered, machine, limit_s=model.knob_seconds) if timed else None
         chosen = tuned or tuning.untuned(lowered, machine)
-        functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, chosen.knobs, strict=True)]
-        replaced = _replace_by_metaschedule(store, lowered, machine, functions, model.trials) if timed else 0
+        replaced = _metaschedules(store, lowered, machine, model.trials) if timed else {}
     arguments = [tvm.runtime.tensor(array) for array in model.inputs]
 
-    def build(chosen_functions: list[Any]) -> Any:
-        compiled = tvm.compile(lowering.assemble(lowered, chosen_functions), target=machine.target)
-        return relax.VirtualMachine(compiled, tvm.cpu())["main"]
+    fresh = 0
 
-    main, shared = build(functions), sum(knobs.parallel for knobs in chosen.knobs)
+    def build(knobs: Sequence[Knobs]) -> Any:
+        nonlocal fresh
+        kernels = tuning.kernels_of(lowered, knobs, replaced)
+        libraries, made = compiled.loaded(kernels.functions, machine, compiled.folder_of(model.records))
+        fresh += made
+        module = lowering.linked(lowered, kernels.symbols, kernels.forms, libraries)
+        # The module itself, not what `jit` makes of it: that links anew whatever is not compiled here, and libraries cannot be.
+        return relax.VirtualMachine(tvm.compile(module, target=machine.target).mod, tvm.cpu())["main"]
+
+    main, shared = build(chosen.knobs), sum(knobs.parallel for knobs in chosen.knobs)
     if timed and shared and not replaced and sum(seconds or 0.0 for seconds in chosen.seconds) < SMALL_NETWORK_S:
         # Kernels of microseconds may lose more by handing work to another thread than their own timings show.
-        alone = [schedules.scheduled(t, k) for t, k in zip(lowered.tasks, tuning.on_one_thread(chosen.knobs), strict=True)]
-        other = build(alone)
+        other = build(tuning.on_one_thread(chosen.knobs))
         both = timing.interleaved({"shared": lambda: main(*arguments), "alone": lambda: other(*arguments)}, repeats=5)
         if both["alone"].median < both["shared"].median:
             main, shared = other, 0
@@ -118,6 +129,7 @@ def _tvm(model: Model) -> Prepared:
         "candidates": chosen.built,
         "kernels": lowered.counts(),
         "kernels_sharing_threads": shared,
+        "kernels_compiled": fresh,
         "target": machine.cpu,
         "notes": list(chosen.notes),
     }
@@ -164,8 +176,8 @@ def built_for_gpu(model: Model, target: Any) -> Any:
     return tvm.compile(module, target=target)
 
 
-def _replace_by_metaschedule(store: Records, lowered: Any, machine: Any, functions: list[Any], trials: int) -> int:
-    """Puts MetaSchedule's functions in the place of ours where records have them as faster; returns how many.
+def _metaschedules(store: Records, lowered: Lowered, machine: Machine, trials: int) -> dict[int, Record]:
+    """MetaSchedule's records by task, where they are faster than ours.
 
     The trials go to the kernels where they may save most; what earlier runs spent on a kernel counts, and is not spent again.
     """
@@ -183,16 +195,12 @@ def _replace_by_metaschedule(store: Records, lowered: Any, machine: Any, functio
         tuning.fill(store, lowered, machine, list(given), end=math.inf)
         metaschedule.fill(store, lowered, machine, given)
     known = store.known(tuning.device_of(machine))
-    replaced = 0
+    found = {}
     for number, (key, exact) in enumerate(zip(lowered.keys, lowered.exacts, strict=True)):
         record = known.get(key)
-        if record is None or record.how != METASCHEDULE or record.schedule.get("exact") != exact:
-            continue
-        from alphanas.hardware import metaschedule
-
-        functions[number] = metaschedule.function_of(record)
-        replaced += 1
-    return replaced
+        if record is not None and record.how == METASCHEDULE and record.schedule.get("exact") == exact:
+            found[number] = record
+    return found
 
 
 def _xla(model: Model) -> Prepared:

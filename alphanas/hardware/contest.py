@@ -10,6 +10,7 @@ import numpy as np
 import tvm
 
 from alphanas.execution.turns import turn
+from alphanas.hardware.compiled import in_parts
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.machine import Machine
 from alphanas.hardware.timing import ATTEMPTS, Latency, settled_number
@@ -29,10 +30,11 @@ class Contest:
 
     def __init__(self, task: Emitted, functions: Sequence[Any], machine: Machine) -> None:
         self._names = [f"choice{n}" for n in range(len(functions))]
-        named = zip(self._names, functions, strict=True)
-        module = tvm.IRModule({name: function.with_attr("global_symbol", name) for name, function in named})
-        self._compiled = tvm.compile(module, target=machine.target).jit()
-        self._arrays = [[tvm.runtime.tensor(array, tvm.cpu()) for array in arguments(function)] for function in functions]
+        self._modules: dict[str, Any] = {}
+        for part in in_parts(dict(zip(self._names, functions, strict=True)), machine, _ready):
+            self._modules |= part
+        made: dict[Any, Any] = {}
+        self._arrays = [_arrays(function, made) for function in functions]
 
     def best(self) -> list[float]:
         """Seconds of one run of each function, in its best round."""
@@ -40,14 +42,14 @@ class Contest:
         with turn("cpu", "kernels"):
             for _ in range(ROUNDS):
                 for name, arrays in zip(self._names, self._arrays, strict=True):
-                    timer = self._compiled.time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
+                    timer = self._modules[name].time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
                     best[name] = min(best[name], float(timer(*arrays).mean))
         return list(best.values())
 
     def steady(self, place: int, seconds: float) -> Latency:
         """The latency of one function, which takes about so many seconds: repeats above 5% spread are taken again."""
         number = settled_number(seconds, ROUND_MS / 1e3)
-        timer = self._compiled.time_evaluator(self._names[place], tvm.cpu(), number=number, repeat=REPEATS)
+        timer = self._modules[self._names[place]].time_evaluator(self._names[place], tvm.cpu(), number=number, repeat=REPEATS)
         found: list[Latency] = []
         while not found or (not found[-1].steady and len(found) < ATTEMPTS):
             with turn("cpu", "a kernel"):
@@ -60,7 +62,7 @@ class Contest:
         The kernel goes round copies of what it reads and writes. In the larger round only the `weights` (positions of arguments)
         are many: values are fresh from the kernel before, weights were last read a whole network ago.
         """
-        function, own = self._compiled[self._names[place]], self._arrays[place]
+        function, own = self._modules[self._names[place]][self._names[place]], self._arrays[place]
         sizes = [int(np.prod(array.shape)) * np.dtype(str(array.dtype)).itemsize for array in own]
         heavy = sum(sizes[position] for position in weights)
         found: list[tuple[int, float]] = []
@@ -97,8 +99,25 @@ def _round(function: Any, calls: Sequence[Sequence[Any]]) -> float:
     return best / len(calls)
 
 
-def arguments(function: Any) -> list[np.ndarray]:
-    """Arrays for a function, its result included."""
-    rng = np.random.default_rng(0)
-    shapes = [tuple(int(size) for size in parameter.shape) for parameter in function.params]
-    return [rng.standard_normal(shape).astype(str(each.dtype)) for shape, each in zip(shapes, function.params, strict=True)]
+def _arrays(function: Any, made: dict[Any, Any]) -> list[Any]:
+    """Arrays for a function, its result included; functions share those of the same place, shape and dtype."""
+    found = []
+    for place, parameter in enumerate(function.params):
+        kind = (place, tuple(int(size) for size in parameter.shape), str(parameter.dtype))
+        if kind not in made:
+            made[kind] = tvm.runtime.tensor(_noise(kind[1], kind[2]), tvm.cpu())
+        found.append(made[kind])
+    return found
+
+
+def _ready(names: Sequence[str], compiled: Any) -> dict[str, Any]:
+    """The module that has the functions of these names; asked for one, it makes the code of all."""
+    module = compiled.jit()
+    for name in names:
+        module[name]
+    return dict.fromkeys(names, module)
+
+
+def _noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    # Normal numbers of double precision take four times as long to draw.
+    return (np.random.default_rng(0).random(shape, np.float32) - 0.5).astype(dtype)

@@ -6,6 +6,7 @@ Imports TVM: only worker processes import this module.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,9 +39,8 @@ class Call:
     anchor: Step | None = None
     forms: Mapping[str, tuple[Argument, ...]] = field(default_factory=dict)
 
-    def reads(self, function: Any) -> tuple[Argument, ...]:
-        """What a scheduled function of the task reads: that of the form it has."""
-        form = str(function.attrs.get(FORM, ""))
+    def reads(self, form: str) -> tuple[Argument, ...]:
+        """What a function of the task reads that has this form."""
         return self.forms[form] if form else self.arguments
 
 
@@ -107,8 +107,33 @@ def build_module(lowered: Lowered, knobs: Sequence[Knobs]) -> Any:
     return assemble(lowered, [scheduled(task, chosen) for task, chosen in zip(lowered.tasks, knobs, strict=True)])
 
 
+def form_of(function: Any) -> str:
+    """Which form of its task a scheduled function is."""
+    return str(function.attrs.get(FORM, ""))
+
+
 def assemble(lowered: Lowered, functions: Sequence[Any]) -> Any:
-    """The Relax module that calls these functions, one a task."""
+    """The Relax module that has and calls these functions, one a task."""
+
+    def called(builder: Any) -> list[Callable[[Sequence[Any], Any], Any]]:
+        named = {f"kernel{n}": function for n, function in enumerate(functions)}
+        variables = [builder.add_func(function.with_attr("global_symbol", name), name) for name, function in named.items()]
+        return [functools.partial(relax.call_tir, variable) for variable in variables]
+
+    return _module(lowered, [form_of(function) for function in functions], called)
+
+
+def linked(lowered: Lowered, symbols: Sequence[str], forms: Sequence[str], libraries: Sequence[Any]) -> Any:
+    """The Relax module that calls the functions of these names, which libraries have; one a task, each of a form of its task."""
+
+    def called(builder: Any) -> list[Callable[[Sequence[Any], Any], Any]]:
+        return [functools.partial(relax.call_dps_packed, symbol) for symbol in symbols]
+
+    return _module(lowered, forms, called).with_attr("external_mods", list(libraries))
+
+
+def _module(lowered: Lowered, forms: Sequence[str], called: Callable[[Any], Sequence[Callable[[Sequence[Any], Any], Any]]]) -> Any:
+    """The Relax module whose `main` makes the calls of a program."""
     flat = lowered.flat
     builder = relax.BlockBuilder()
     inputs = [relax.Var(f"x{n}", _tensor(flat.types[slot].shape, flat.types[slot].dtype)) for n, slot in enumerate(flat.inputs)]
@@ -116,15 +141,13 @@ def assemble(lowered: Lowered, functions: Sequence[Any]) -> Any:
     constants: dict[Argument, Any] = {}
     with builder.function("main", inputs):
         with builder.dataflow():
-            names = [
-                builder.add_func(function.with_attr("global_symbol", f"kernel{n}"), f"kernel{n}")
-                for n, function in enumerate(functions)
-            ]
+            kernels = called(builder)
             for call in lowered.calls:
-                arguments = [_operand(lowered, argument, values, constants) for argument in call.reads(functions[call.task])]
+                reads = call.reads(forms[call.task])
+                arguments = [_operand(lowered, argument, values, constants) for argument in reads]
                 storage = lowered.storages[call.output]
                 call_type = _tensor(storage.filled, storage.dtype)
-                values[call.output] = builder.emit(relax.call_tir(names[call.task], arguments, call_type))
+                values[call.output] = builder.emit(kernels[call.task](arguments, call_type))
             outputs = [builder.emit_output(_result(builder, lowered, slot, values, constants)) for slot in flat.outputs]
         builder.emit_func_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
     return builder.get()

@@ -121,14 +121,14 @@ def _calls(
 
     import tvm
 
-    from alphanas.hardware.lowering import packed
+    from alphanas.hardware.lowering import form_of, packed
 
     symbols = {f"kernel{n}": function.with_attr("global_symbol", f"kernel{n}") for n, function in enumerate(functions)}
     compiled = tvm.compile(tvm.IRModule(symbols), target=machine.target).jit()
     values: dict[Any, Any] = dict(zip(lowered.flat.inputs, map(tvm.runtime.tensor, inputs), strict=True))
     calls: list[Callable[[], object]] = []
     for call in lowered.calls:
-        reads = call.reads(functions[call.task])
+        reads = call.reads(form_of(functions[call.task]))
         for argument in reads:
             if argument.slot not in values and argument not in values:
                 constant = lowered.flat.constants[argument.slot]

@@ -135,6 +135,7 @@ NO_KERNELS = frozenset(
     {
         "__init__",
         "backends",
+        "compiled",
         "conditions",
         "contest",
         "devices",

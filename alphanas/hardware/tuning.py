@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alphanas.hardware.compiled import symbol
 from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
@@ -132,6 +134,36 @@ def fill(
 def readable(record: Record) -> bool:
     """Whether a template's record has the knobs that templates have now."""
     return set(record.schedule) == {each.name for each in dataclasses.fields(Knobs)}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A network's kernels, one a task: their names, their forms, and how each function is made."""
+
+    symbols: tuple[str, ...]
+    forms: tuple[str, ...]
+    functions: Mapping[str, Callable[[], Any]]
+
+
+def kernels_of(lowered: Lowered, knobs: Sequence[Knobs], others: Mapping[int, Record] | None = None) -> Kernels:
+    """The kernels of a network under these knobs; MetaSchedule's in place of ours for the tasks that `others` has."""
+    symbols, forms, functions = [], [], {}
+    for number, (task, exact, chosen) in enumerate(zip(lowered.tasks, lowered.exacts, knobs, strict=True)):
+        record = (others or {}).get(number)
+        if record is None:
+            name, make = symbol(exact, repr(chosen)), functools.partial(scheduled, task, chosen)
+        else:
+            name, make = symbol(exact, record.schedule["function"]), functools.partial(_metaschedule, record)
+        symbols.append(name)
+        forms.append(chosen.form if record is None else "")
+        functions[name] = make
+    return Kernels(tuple(symbols), tuple(forms), functions)
+
+
+def _metaschedule(record: Record) -> Any:
+    from alphanas.hardware import metaschedule
+
+    return metaschedule.function_of(record)
 
 
 def several(task: Emitted, machine: Machine) -> bool:

@@ -75,8 +75,8 @@ def sizes(emitter: Emitter, step: Step) -> list[int]:
 def transformed(weight: np.ndarray, m: int) -> np.ndarray:
     """A kernel [3, 3, C, O] as the products take it: [(m + 2)², C, O]."""
     across = np.asarray(WEIGHT[m], np.float64)
-    both = np.einsum("ia,jb,abco->ijco", across, across, weight.astype(np.float64), optimize=True)
-    return both.reshape(len(across) ** 2, *weight.shape[2:]).astype(weight.dtype)
+    both = np.kron(across, across) @ weight.reshape(WINDOW * WINDOW, -1).astype(np.float64)
+    return both.astype(weight.dtype).reshape(-1, *weight.shape[2:])
 
 
 def product_rows(tiles: int) -> int:

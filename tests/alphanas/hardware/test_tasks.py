@@ -66,6 +66,33 @@ def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> N
     assert built[1].value["tuned"]  # type: ignore[union-attr]
 
 
+def test_compiled_kernels_are_kept_and_damaged_ones_made_anew(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, records=str(tmp_path / "records.sqlite"), batch=3)
+
+    def compiled(pool: LocalPool) -> int:
+        result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
+        assert isinstance(result, Completed), result
+        assert result.value["max_error"] <= 1e-5
+        return int(result.value["kernels_compiled"])
+
+    first, second = compiled(pool), compiled(pool)
+    kept = sorted((tmp_path / "records.sqlite.kernels").glob("*/*.so"))
+    assert first == len(kept) > 1
+    assert second == 0
+    kept[0].unlink()
+    kept[0].write_bytes(b"no library")
+    with LocalPool(1, threads=1) as another:  # a process keeps what it has loaded
+        assert compiled(another) == 1
+
+
+def test_kernels_are_compiled_where_none_can_be_kept(pool: LocalPool, tmp_path: Path) -> None:
+    sent = payload(tmp_path, records=str(tmp_path / "records.sqlite"), batch=5)
+    (tmp_path / "records.sqlite.kernels").write_text("a file where the folder should be")
+    result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
+    assert isinstance(result, Completed), result
+    assert result.value["kernels_compiled"] > 0
+
+
 def test_models_side_by_side_are_timed_in_one_run_and_fail_alone(pool: LocalPool, tmp_path: Path) -> None:
     sent = payload(tmp_path, knob_seconds=0)
     good = {"graph": sent.pop("graph"), "weights": sent.pop("weights")}
