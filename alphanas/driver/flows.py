@@ -29,6 +29,8 @@ class Wait:
 
 Flow = Generator[Task | Wait, Result, None]
 WAITED = Completed(None)
+AHEAD = 2
+"""Flows under way for each worker."""
 
 
 def run_flows(
@@ -36,7 +38,7 @@ def run_flows(
 ) -> bool:
     """Runs flows side by side until all are through, or time is out; whether all are through.
 
-    A flow is started only when a worker would otherwise wait for it, so that what a flow reads is as new as can be. When time
+    As many flows again as there are workers are begun ahead, so that no worker waits while one more is being proposed. When time
     is out, the tasks in flight are abandoned: nothing of them is recorded, and a resumed search does them.
     """
     active: dict[Handle, tuple[Flow, str]] = {}
@@ -53,23 +55,27 @@ def run_flows(
             return
         active[pool.submit(task.function, task.payload, limit_s=task.limit_s)] = (flow, task.label)
 
+    def has_room() -> bool:
+        return not exhausted and len(active) + len(waiting) < AHEAD * pool.workers and not out_of_time()
+
     while True:
-        while not exhausted and len(active) + len(waiting) <= pool.workers and not out_of_time():
+        if has_room():
             flow = next(flows, None)
             exhausted = flow is None
             if flow is not None:
                 advance(flow, None)
             on_change(tuple(label for _, label in active.values()))
-        if not (active or waiting) or out_of_time():
+        if out_of_time() or (exhausted and not (active or waiting)):
             for handle in active:
                 handle.cancel()
             return exhausted and not (active or waiting)
-        if not active:
+        if not active and not has_room():
             time.sleep(min(max(min(due for due, _ in waiting) - time.monotonic(), 0.0), 0.5))
         for entry in [entry for entry in waiting if entry[0] <= time.monotonic()]:
             waiting.remove(entry)
             advance(entry[1], WAITED)
-        finished, _ = pool.wait(list(active), timeout=0.5)
+        # What finished while a flow was begun goes on before the next one is.
+        finished, _ = pool.wait(list(active), timeout=0.0 if has_room() else 0.5)
         for handle in finished:
             flow, _ = active.pop(handle)
             advance(flow, handle.result())

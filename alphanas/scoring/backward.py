@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax  # type: ignore[import-untyped]
 
-from alphanas.scoring.compiled import Arrays, every_training_value, every_value
+from alphanas.scoring.compiled import Arrays, every_training_value, every_value, quickly
 from synth import Graph, ModalOp, Op
 from synth.graph import Variables, weights_of
 
@@ -67,12 +67,12 @@ def _pulled_back(
     return Slopes(values, slopes, of_weights)
 
 
-@jax.jit
+@quickly
 def _loss_slope(logits: jax.Array, wanted: jax.Array) -> jax.Array:
     return jax.grad(lambda logits: optax.softmax_cross_entropy(logits, wanted).sum())(logits)
 
 
-@functools.partial(jax.jit, static_argnames=("op", "weighted"))
+@functools.partial(quickly, static_argnames=("op", "weighted"))
 def _pull_back(
     op: Op,
     weights: Mapping[str, jax.Array],

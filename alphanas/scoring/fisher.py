@@ -7,7 +7,6 @@ initial weights: it is meant as a mean over at least three of them.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from alphanas.scoring.backward import loss_slopes
@@ -26,7 +25,7 @@ def fisher(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
     return float(sum(_potential(found.values[name], found.of_values[name]) for name in tapped))
 
 
-@jax.jit
-def _potential(values: jax.Array, slopes: jax.Array) -> jax.Array:
-    along = (values * slopes).reshape(values.shape[0], -1, values.shape[-1]).sum(1)
-    return 0.5 * jnp.square(along).mean(0).sum()
+def _potential(values: jax.Array, slopes: jax.Array) -> float:
+    product = np.asarray(values, np.float64) * np.asarray(slopes, np.float64)
+    along = product.reshape(values.shape[0], -1, values.shape[-1]).sum(1)
+    return float(0.5 * np.square(along).mean(0).sum())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from alphanas.scoring.backward import loss_slopes
@@ -18,6 +17,5 @@ def gradnorm(graph: Graph, variables: Variables, pictures: np.ndarray, labels: n
     return float(sum(norms)) / len(pictures)
 
 
-@jax.jit
-def _norm(slope: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.square(slope).sum())
+def _norm(slope: jax.Array) -> float:
+    return float(np.linalg.norm(np.asarray(slope, np.float64)))

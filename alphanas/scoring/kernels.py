@@ -156,7 +156,7 @@ def seconds(question: Question, table: Mapping[str, Product], names: Iterable[st
 
 
 def _compiled(question: Question, product: Product, arguments: tuple[np.ndarray, ...]) -> Callable[[], object]:
-    from alphanas.scoring.training import CPU_OPTIONS
+    from alphanas.scoring.compiled import CPU_OPTIONS
 
     placed = jax.device_put(arguments)
     compiled = jax.jit(lambda *given: product(question, *given)).lower(*placed).compile(compiler_options=CPU_OPTIONS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from alphanas.scoring.compiled import every_training_value
@@ -28,13 +27,15 @@ def log_determinant(tapped: Sequence[jax.Array]) -> float:
     """The score of the values that go into a network's activations; minus infinity if there are none."""
     if not tapped:
         return float("-inf")
-    kernel = sum(np.asarray(part, np.float64) for part in [_agreements(values) for values in tapped])
+    kernel = sum(_agreements(np.asarray(values)) for values in tapped)
     sign, logarithm = np.linalg.slogdet(kernel)
     return float(logarithm) if sign > 0 else float("-inf")
 
 
-@jax.jit
-def _agreements(values: jax.Array) -> jax.Array:
-    """The number of units that are both on or both off, for each pair of pictures; exact up to 2²⁴ units."""
-    signs = jnp.where(values.reshape(values.shape[0], -1) > 0, 1.0, -1.0).astype(jnp.float32)
-    return 0.5 * (signs @ signs.T + signs.shape[1])
+def _agreements(values: np.ndarray) -> np.ndarray:
+    """The number of units that are both on or both off, for each pair of pictures; exact up to 2²⁴ units.
+
+    With NumPy: each shape would have to be compiled anew.
+    """
+    signs = np.where(values.reshape(len(values), -1) > 0, np.float32(1), np.float32(-1))
+    return 0.5 * ((signs @ signs.T).astype(np.float64) + signs.shape[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from alphanas.scoring.backward import loss_slopes
@@ -22,6 +21,5 @@ def snip(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.nd
     return float(sum(parts)) / len(pictures)
 
 
-@jax.jit
-def _worth(weight: jax.Array, slope: jax.Array) -> jax.Array:
-    return jnp.abs(weight * slope).sum()
+def _worth(weight: jax.Array, slope: jax.Array) -> float:
+    return float(np.abs(np.asarray(weight, np.float64) * np.asarray(slope, np.float64)).sum())

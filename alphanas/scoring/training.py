@@ -19,7 +19,7 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 
 from alphanas.scoring.augment import AUGMENTATIONS
-from alphanas.scoring.compiled import predict
+from alphanas.scoring.compiled import CPU_OPTIONS, predict
 from alphanas.scoring.distillation import Distillation, Teacher, attention_loss, look, shared_taps, soft_loss, tapped
 from alphanas.scoring.packing import Packing
 from alphanas.scoring.recipe import Recipe, Rule
@@ -28,9 +28,6 @@ from synth.graph import Variables
 from synth.ops.formulations import Plan, using
 
 EVALUATION_BATCH = 256
-
-# XLA's fusion emitters double the compile time of these small steps and do not make them faster.
-CPU_OPTIONS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 # Streams of chance that a seed is split into.
 _ORDER, _KEYS = 0, 1

@@ -24,7 +24,7 @@ import numpy as np
 from alphanas.execution import Completed, LocalPool, Note, notes
 from alphanas.hardware import timing
 from alphanas.scoring import kernels
-from alphanas.scoring.training import CPU_OPTIONS
+from alphanas.scoring.compiled import CPU_OPTIONS
 from synth.analysis import op_macs
 from synth.graph import Builder
 from synth.op import ModalOp, Op, ShapeMismatch, Value, output_value
