@@ -54,7 +54,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not what would be written")
     if parser.parse_args().check:
         found = list(outdated())
-        print(*(f"{path.name} is outdated: run python -m synth.shipping" for path in found), sep="\n")
+        for path in found:
+            print(f"{path.name} is outdated: run python -m synth.shipping")
         return 1 if found else 0
     for each in SHIPMENTS:
         shipped.written(each.path, each.sources, each.facts())

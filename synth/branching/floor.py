@@ -89,6 +89,21 @@ def least_costs(frame: Frame, narrowest: int | None) -> Costs:
     return tuple(found)
 
 
+@functools.lru_cache(maxsize=256)
+def fitting_costs(frame: Frame, narrowest: int | None) -> Costs:
+    """As `least_costs`, but for moves that do not fit the least width: they cost what they do at twice that, or more."""
+    found = []
+    for value, moves, least in zip(frame.values, frame.moves, least_costs(frame, narrowest), strict=True):
+        costs = least.copy()
+        for row, (op, _) in enumerate(moves):
+            width = narrowest
+            while width is not None and not costs[row].any() and width < value.channels:
+                width *= 2
+                costs[row] = _cost(_narrowed(op, width), replace(value, shape=(*value.shape[:-1], min(width, value.channels))))
+        found.append(costs)
+    return tuple(found)
+
+
 def _narrowed(op: Op, narrowest: int | None) -> Op:
     sizes = [getattr(op, name) for name in size_fields(type(op))]
     return with_size(op, min(narrowest, *sizes)) if sizes and narrowest is not None else op
@@ -107,7 +122,7 @@ def favour(frame: Frame, narrowest: int | None, budget: Budget, tilt: float) -> 
     if not tilt:
         return None
     ends = np.array([_end(interval, tilt) for interval in (budget.params, budget.macs)])
-    shares = (np.minimum(costs / ends, STEEPEST).max(axis=1, initial=0.0) for costs in least_costs(frame, narrowest))
+    shares = (np.minimum(costs / ends, STEEPEST).max(axis=1, initial=0.0) for costs in fitting_costs(frame, narrowest))
     return tuple(np.exp(-tilt * each) for each in shares)
 
 

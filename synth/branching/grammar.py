@@ -17,6 +17,7 @@ from synth.branching.states import NONE, States
 from synth.branching.story import BODY_LENGTHS, FACTORS, FOLLOWING, LONGEST_BODY, NESTING, START, Story, mixed
 from synth.branching.term import Block, Body, Join, Step, Term
 from synth.clock import Clock
+from synth.memo import Memo
 
 Tables = Sequence[np.ndarray]
 
@@ -33,6 +34,7 @@ class Grammar:
         self.story, self.lengths = story, lengths
         self.frame: Frame = story.frame
         self.states: States = story.states
+        self._odds: Memo[tuple[int, int, int, int, int], np.ndarray] = Memo(4096)
 
     def prepare(self, clock: Clock) -> None:
         """Works everything out; TimeIsUp when the clock's limit is reached. It takes the same steps where all is known."""
@@ -62,22 +64,34 @@ class Grammar:
         self, rng: np.random.Generator, level: int, state: int, tail: int, after: np.ndarray, after_move: np.ndarray
     ) -> tuple[Step, int, int]:
         kind = self.states.kinds[state]
+        # The tables stay as long as the grammar does, so that what is drawn by them can be told by which they are.
+        key = level, state, tail, id(after), id(after_move)
+        known = self._odds.get(key)
+        total = known if known is not None else self._odds.put(key, np.cumsum(self._chances(level, state, tail, after, after_move)))
+        drawn = int(min(np.searchsorted(total, rng.random() * total[-1], side="right"), len(total) - 1))
+        moves = self.frame.moves[kind]
+        if drawn < len(moves):
+            after_drawn = self.states.steps[kind][state, self.states.letters[kind][drawn]]
+            return moves[drawn][0], int(after_drawn), int(FOLLOWING[tail, self.story.roles[kind][drawn]])
+        blocks = self.story.blocks(level - 1)
+        assert blocks is not None, "only blocks are beyond the moves"
+        way = drawn - len(moves)
+        end = _draw(rng, blocks.weights[way][state] * after[:, self.story.tails[way]])
+        return self._block(rng, level - 1, way, state, end), end, self.story.tails[way]
+
+    def _chances(self, level: int, state: int, tail: int, after: np.ndarray, after_move: np.ndarray) -> np.ndarray:
+        """How likely each move is to come next, and then each way to merge, given the weights ahead."""
+        kind = self.states.kinds[state]
         nexts = self.states.steps[kind][state, self.states.letters[kind]]
         roles = self.story.roles[kind]
         ahead = np.where(nexts == NONE, 0.0, after_move[nexts, FOLLOWING[tail, roles]])
         odds = self.story.likely[kind] * FACTORS[tail, roles] * ahead / self.story.norms[state, tail]
         blocks = self.story.blocks(level - 1)
-        if blocks is not None:
-            share = blocks.share[state]
-            merged = blocks.factors[:, state] * np.einsum("ws,sw->w", blocks.weights[:, state], after[:, self.story.tails])
-            odds = np.concatenate([(1 - share) * odds, share * merged])
-        drawn = _draw(rng, odds)
-        if drawn < len(nexts):
-            return self.frame.moves[kind][drawn][0], int(nexts[drawn]), int(FOLLOWING[tail, roles[drawn]])
-        assert blocks is not None, "only blocks are beyond the moves"
-        way = drawn - len(nexts)
-        end = _draw(rng, blocks.weights[way][state] * after[:, self.story.tails[way]])
-        return self._block(rng, level - 1, way, state, end), end, self.story.tails[way]
+        if blocks is None:
+            return odds
+        share = blocks.share[state]
+        merged = blocks.factors[:, state] * np.einsum("ws,sw->w", blocks.weights[:, state], after[:, self.story.tails])
+        return np.concatenate([(1 - share) * odds, share * merged])
 
     def _block(self, rng: np.random.Generator, level: int, number: int, state: int, end: int) -> Block:
         way = self.frame.ways[number]
