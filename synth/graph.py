@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from synth import display
-from synth.initializers import initialize
+from synth.initializers import initialize, words_of
 from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, output_value, state_of
 from synth.ops import OPS, Vocabulary
 
@@ -164,9 +164,10 @@ class Graph:
         Call it outside `jit`: weights are drawn with NumPy.
         """
         variables: dict[str, dict[str, dict[str, jax.Array]]] = {"params": {}, "state": {}}
+        words = words_of(key)
         for node in self.nodes:
             for collection, owned in self.owned(node).items():
-                drawn = {name: jnp.asarray(initialize(weight, key, f"{node.name}/{name}")) for name, weight in owned.items()}
+                drawn = {name: jnp.asarray(initialize(weight, words, f"{node.name}/{name}")) for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
         return variables

@@ -37,11 +37,15 @@ INITIALIZERS: dict[str, Draw] = {
 }
 
 
-def initialize(weight: Weight, key: jax.Array, name: str) -> np.ndarray:
+def words_of(key: jax.Array) -> tuple[int, ...]:
+    """What a key says, as numbers; jax's concretization error under `jit`: initialise outside."""
+    return tuple(np.asarray(jax.random.key_data(key)).astype(np.uint32).ravel().tolist())
+
+
+def initialize(weight: Weight, words: tuple[int, ...], name: str) -> np.ndarray:
     """The initial value of the weight called `name`; the same for equal keys and names, whatever else is initialised.
 
-    Raises KeyError for an initialiser that does not exist and jax's concretization error under `jit`: initialise outside.
+    Raises KeyError for an initialiser that does not exist.
     """
-    words = np.asarray(jax.random.key_data(key)).astype(np.uint32).ravel().tolist()
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
     return (INITIALIZERS[weight.initializer](rng, weight) * weight.gain).astype(weight.dtype)

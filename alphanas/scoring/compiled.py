@@ -60,8 +60,9 @@ def _infer(op: Op, weights: Mapping[str, jax.Array], *inputs: jax.Array) -> jax.
 
 
 @functools.partial(quickly, static_argnames="op")
-def _train(op: ModalOp, weights: Mapping[str, jax.Array], key: jax.Array, *inputs: jax.Array) -> jax.Array:
-    return op.train(weights, *inputs, key=key)[0]
+def _train(op: ModalOp, weights: Mapping[str, jax.Array], key: jax.Array, index: np.uint32, *inputs: jax.Array) -> jax.Array:
+    # Folded in here, most ops never ask for it.
+    return op.train(weights, *inputs, key=jax.random.fold_in(key, index))[0]
 
 
 def every_value(graph: Graph, variables: Variables, *inputs: Arrays) -> dict[str, jax.Array]:
@@ -78,7 +79,7 @@ def every_training_value(graph: Graph, variables: Variables, key: jax.Array, *in
     for index, node in enumerate(graph.nodes):
         weights, arguments = weights_of(variables, node), [values[name] for name in node.inputs]
         if isinstance(node.op, ModalOp):
-            values[node.name] = _train(node.op, weights, jax.random.fold_in(key, index), *arguments)
+            values[node.name] = _train(node.op, weights, key, np.uint32(index), *arguments)
         else:
             values[node.name] = _infer(node.op, weights, *arguments)
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 
@@ -45,10 +46,11 @@ def changed(
     if isinstance(answer, New):
         repeats = archive.repeats(answer.graph)
         answer = New(canonical(answer.graph)) if repeats is None else Failure("duplicate", repeats)
-    wasteful = _wasteful(answer.graph) - _wasteful(parent.graph) if isinstance(answer, New) else set()
+    wasteful = _wasteful(answer.graph) - _wasteful(parent.graph) if isinstance(answer, New) else frozenset()
     seconds = time.monotonic() - started
     return Proposal(parent.id, kind, made.region, made.changes, answer, made.method, seconds, tuple(sorted(wasteful)))
 
 
-def _wasteful(graph: Graph) -> set[tuple[str, str]]:
-    return {(pair.first, pair.last) for pair in collapsible(graph) if not pair.factored}
+@functools.lru_cache(maxsize=1024)
+def _wasteful(graph: Graph) -> frozenset[tuple[str, str]]:
+    return frozenset((pair.first, pair.last) for pair in collapsible(graph) if not pair.factored)
