@@ -78,7 +78,9 @@ def convolve(emitter: Emitter, step: Step) -> Emitted:
     kind = "depthwise" if depthwise else "contraction"
     together = share // block if groups > 1 and not depthwise else 0
     vectors = -(-block // emitter.lanes)
-    geometry = Geometry(kind, sums_shape[:-2], count, block, rank + 1, work, prologues, together=together, vectors=vectors)
+    repeated = share if spread is not None and block % share == 0 else 1
+    sizes = (sums_shape[:-2], count, block, rank + 1, work, prologues)
+    geometry = Geometry(kind, *sizes, together=together, vectors=vectors, share=repeated)
     return emitter.finish(shape, (batch, *filled_outer, count * block), geometry)
 
 

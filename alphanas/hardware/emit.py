@@ -48,6 +48,7 @@ class Geometry:
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
     Winograd form's output tile. `together` blocks, if it is not 0, read the same channels: a tile takes a divisor of them.
     `vectors` hold a block. The first `batch` loops have right operands of their own: no tile crosses them.
+    `share` neighbours in a block of the padded input are one element, repeated.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Geometry:
     together: int = 0
     vectors: int = 1
     batch: int = 0
+    share: int = 1
 
 
 @dataclass(frozen=True, eq=False)

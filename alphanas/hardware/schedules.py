@@ -27,6 +27,9 @@ BESIDE_FORMS = 2
 STRIP_BYTES = 1 << 16
 """What a part of the rows of a product reads and writes may take of the second cache."""
 FLOAT_BYTES = 4
+FEW_GROUPS = 8
+"""From so many groups on, threads share them, not what is in them."""
+PLANE = 3
 PARALLEL_WORK = 1 << 18
 MAYBE_PARALLEL_WORK = 1 << 22
 """Between so many operations, waking a second thread may cost more than it saves; below it does, above it does not."""
@@ -112,6 +115,9 @@ def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
 
 
 def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    if _has_groups_to_share(geometry):
+        _by_group(schedule, geometry, knobs)
+        return
     for name in geometry.prologues:
         _elementwise(schedule, schedule.get_sblock(name), knobs.parallel, geometry.grain)
     tile = _tile(schedule, geometry, knobs)
@@ -132,7 +138,10 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     for name in geometry.prologues:
         stage = schedule.get_sblock(name)
         schedule.compute_at(stage, shared, preserve_unit_loops=True)
-        schedule.vectorize(schedule.get_loops(stage)[-1])
+        width = geometry.share if geometry.share > 1 else geometry.block
+        repeats, lane = schedule.split(schedule.get_loops(stage)[-1], [None, width])
+        schedule.unroll(repeats)
+        schedule.vectorize(lane)
     if knobs.parallel:
         schedule.parallel(shared)
     _accumulate(schedule, geometry, sums, column_out)
@@ -209,6 +218,33 @@ def _tile(schedule: Any, geometry: Geometry, knobs: Knobs) -> Any:
     if knobs.parallel:
         schedule.parallel(shared)
     return shared
+
+
+def _has_groups_to_share(geometry: Geometry) -> bool:
+    groups = geometry.blocks // geometry.together if geometry.together else 0
+    return groups >= FEW_GROUPS and len(geometry.prologues) == 1 and len(geometry.outer) >= PLANE
+
+
+def _by_group(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """A convolution in groups: threads share the groups, and the channels of one are padded where it begins."""
+    result, sums = schedule.get_sblock("result"), schedule.get_sblock("sums")
+    *outer, feature = schedule.get_loops(result)
+    group, block_out, block_in, lane = schedule.split(
+        feature, [None, geometry.together // knobs.blocks, knobs.blocks, geometry.block]
+    )
+    row_out, row_in = schedule.split(outer[-2], [None, knobs.row])
+    column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    schedule.reorder(*outer[:-2], group, block_out, row_out, column_out, block_in, row_in, column_in, lane)
+    shared, tile = schedule.fuse(*outer[:-2], group), schedule.fuse(block_out, row_out, column_out)
+    schedule.compute_at(sums, tile, preserve_unit_loops=True)
+    for name in geometry.prologues:
+        stage = schedule.get_sblock(name)
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.vectorize(schedule.get_loops(stage)[-1])
+    if knobs.parallel:
+        schedule.parallel(shared)
+    _accumulate(schedule, geometry, sums, tile)
+    _store(schedule, result, 2)
 
 
 def _strip(geometry: Geometry, knobs: Knobs) -> int:

@@ -187,6 +187,13 @@ def grouped(x: Any) -> Any:
     ]
 
 
+def many_groups(x: Any) -> Any:
+    """Grouped convolutions that threads share by groups, each of one block of features or several. x: 2×9×8×128."""
+    first = convolution(128, 128, groups=16)(x) * 0.1
+    strided = convolution(128, 256, groups=8, window_strides=(2, 2))(first + x) * 0.1
+    return first, jax.nn.relu(strided), convolution(128, 128, kernel=5, groups=8, rhs_dilation=(2, 2))(x) * 0.1
+
+
 def _functions() -> list[Case]:
     ramp = np.linspace(-9, 9, 2001, dtype=np.float32)
     image = array(BATCH, 9, 8, 20)
@@ -203,6 +210,7 @@ def _functions() -> list[Case]:
         Case("convolution_17_37", convolution(17, 37, window_strides=(2, 2)), (array(2, 9, 9, 17),)),
         Case("convolution_long_row", convolution(3, 17, padding="VALID"), (array(1, 5, 39, 3),)),
         Case("convolution_grouped", convolution(24, 40, groups=2), (array(1, 8, 8, 24),)),
+        Case("convolution_many_groups", many_groups, (array(BATCH, 9, 8, 128),)),
         Case("convolution_depthwise", convolution(70, 70, kernel=5, groups=70), (array(1, 9, 9, 70),)),
         Case("convolution_multiplied", convolution(8, 24, groups=8, rhs_dilation=(2, 2)), (array(1, 9, 9, 8),)),
         Case("winograd", winograd, (array(2, 17, 14, 20),), 5e-5),
