@@ -130,6 +130,7 @@ def _conduct(
     started: float,
     spent: float,
 ) -> None:
+    recorder.lead()
     with _pool(config, recorder.folder, progress) as pool:
         run = Run(config, recorder, pool, progress, examples=len(pictures.y_valid), spent=spent, started=started)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, insert
 
-from alphanas.errors import UserError
+from alphanas.errors import FAILED, UserError
 from alphanas.study import engine as engines
 from alphanas.study import leases, postgres, schema, store
 from alphanas.study.candidate import Candidate
@@ -28,6 +29,8 @@ from alphanas.study.records import STAGES, STATUSES, Artifact, Outcome
 from alphanas.study.study import Study, check_version, require_store
 
 Answer = TypeVar("Answer")
+CONDUCTS = "conduct"
+"""What the lease is of that the conductor of a search holds, among the leases of stages."""
 PROBE_BYTES = 1 << 20
 """So much must fit before a study that found the disk full goes on."""
 
@@ -162,6 +165,21 @@ class Recorder:
         self._renewed = time.monotonic()
         self._write(lambda connection, again: leases.renew(connection, self._owner, seconds))
 
+    def lead(self) -> None:
+        """Makes this process the one that conducts the search; UserError while one with another run folder does.
+
+        Each needs the files that the other's workers leave in its folder. The lock of the folder refuses a second process on it.
+        """
+        if not self.place.remote:
+            return
+        key = (0, CONDUCTS, "")
+        held = self._write(lambda connection, again: leases.take(connection, *key, owner=self._owner, seconds=leases.LEASE_S))
+        if held is not None:
+            return
+        saw = "another process conducts its search, from another run folder"
+        remedy = f"stop that one; if it died, it counts as gone {leases.LEASE_S:.0f} s after its last word"
+        raise UserError(f"{self.place}", saw=saw, remedy=remedy, exit_code=FAILED, cause="locked")
+
     def artifact(self, candidate: int, kind: str, content: Path | bytes) -> None:
         """Records a file of a candidate; one of that kind that is there already stays."""
         files = self._store(candidate, {kind: content})
@@ -249,11 +267,19 @@ class Recorder:
         if not self._lock.held():
             return
         try:
+            self._step_down()
             self._engine.dispose()
             if not self.place.remote:
                 engines.fold(self.folder)
         finally:
             self._lock.release()
+
+    def _step_down(self) -> None:
+        """Ends this process's leases where others may wait for them; a database that is gone ends them by itself."""
+        if not self.place.remote:
+            return
+        with contextlib.suppress(UserError), translated(self.folder), self._engine.begin() as connection:
+            leases.drop(connection, self._owner)
 
     def __enter__(self) -> Recorder:
         return self

@@ -139,6 +139,19 @@ def test_a_lease_of_another_machine_keeps_and_ends_and_its_late_result_changes_n
             assert not two.decide("generation", {"number": 1}, once="generation 1")
 
 
+def test_one_process_conducts_a_search_and_the_next_one_when_it_is_gone(server: Server, tmp_path: Path) -> None:
+    with create_study(tmp_path / "one", **START, store=server.url, name="led") as one:
+        one.lead()
+        one.lead()
+        shutil.copytree(tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("study.lock"))
+        with resume_study(tmp_path / "two") as two, pytest.raises(UserError, match="another process conducts its search") as caught:
+            two.lead()
+        assert caught.value.cause == "locked" and PASSWORD not in str(caught.value)
+        one.lead()
+    with resume_study(tmp_path / "two") as two:
+        two.lead()
+
+
 def test_what_is_no_address_of_a_database_is_refused_without_its_password(tmp_path: Path) -> None:
     for wrong in ("mysql://u:pw@h/d", "postgresql://u:pw@h:x/d", "postgresql://u:pw@h", "postgresql://u:pw@h/d?passfile=/x", 3):
         with pytest.raises(UserError, match=r"study\.store") as caught:
