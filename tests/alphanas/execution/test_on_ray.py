@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,11 @@ import pytest
 from alphanas.errors import UserError
 from alphanas.execution import Completed, Failed
 
-ray = pytest.importorskip("ray", reason="needs the extra ray")
+pytest.importorskip("ray", reason="needs the extra ray")
+from tests.alphanas.execution.clusters import cluster, node
+
+__all__ = ["cluster"]
 pytestmark = pytest.mark.slow
-HERE = Path(__file__).parent
-STORE = 80 * 2**20
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without processors, and two nodes of one."""
-    from ray._private import services
-    from ray.cluster_utils import Cluster
-
-    plain = services.get_node
-
-    def patient(*arguments: Any) -> Any:
-        """Ray gives a new node half a minute, which is short on a machine that has other things to do."""
-        for left in range(60, -1, -1):
-            try:
-                return plain(*arguments)
-            except RuntimeError:
-                if not left:
-                    raise
-                time.sleep(2.0)
-
-    monkeypatch.setattr(services, "get_node", patient)
-    monkeypatch.syspath_prepend(str(HERE))
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False},
-        shutdown_at_exit=False,
-    )
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-
-
-def node(cluster: Any) -> Any:
-    return cluster.add_node(num_cpus=1, object_store_memory=STORE)
 
 
 def test_work_goes_on_when_a_node_is_lost_and_waits_when_all_are(cluster: Any, tmp_path: Path) -> None:
@@ -68,8 +34,9 @@ def test_work_goes_on_when_a_node_is_lost_and_waits_when_all_are(cluster: Any, t
         go = tmp_path / "go"
         slow = [pool.submit("sample_tasks:note_and_wait", [str(tmp_path / str(number)), str(go)]) for number in range(2)]
         second = node(cluster)
-        deadline = time.monotonic() + 200
-        while not (tmp_path / "0").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        # Both are begun, each on its node: a worker still on its way to one would count as without any.
+        while not all((tmp_path / str(number)).exists() for number in range(2)) and time.monotonic() < deadline:
             time.sleep(0.1)
         cluster.remove_node(first, allow_graceful=False)
         while not any("is begun again" in text for text in told) and time.monotonic() < deadline:
