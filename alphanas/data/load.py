@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alphanas.config import SOURCES, Data, source_fault, split_source
+from alphanas.config import Data
 from alphanas.data.raw import Array, Raw, checked
 from alphanas.errors import UserError
+from alphanas.sources import SOURCES, source_fault, split_source
 
 
 @dataclass(frozen=True)

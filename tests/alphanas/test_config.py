@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphanas.config import FREE_TO_CHANGE, SOURCES, Config, keys, load_config, resumed, source_fault
+from alphanas.config import FREE_TO_CHANGE, Config, keys, load_config, resumed
 from alphanas.errors import Fault, UserError, nearest
 from alphanas.options import format_duration, parse_duration
+from alphanas.sources import SOURCES, source_fault
 
 DEFAULTS = Config()
 

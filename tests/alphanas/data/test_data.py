@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from alphanas import data
-from alphanas.config import SOURCES, Data
+from alphanas.config import Data
 from alphanas.errors import UserError
+from alphanas.sources import SOURCES
 
 
 def pictures(count: int = 60, *, classes: int = 3, seed: int = 0, **changes: Any) -> dict[str, np.ndarray]:
