@@ -18,7 +18,7 @@ from synth.budget import ANY, UNLIMITED, Interval
 from synth.clock import ENDLESS, Clock, TimeIsUp
 from synth.core import smallest_core
 from synth.graph import chain
-from synth.memory import peak_bytes
+from synth.memory import bytes_of, peak_bytes
 from synth.op import Value
 from synth.problem import Cost, Problem, cost_of, macs_of, ops_of, params_of
 from synth.product import Path, Product, product
@@ -79,6 +79,9 @@ def synthesize(
 def _without_budget(problem: Problem, clock: Clock) -> Infeasible | GaveUp:
     """Which of the requirements and limits exclude each other, where the requirements alone do not."""
     goal, budget = _goal(problem), problem.target.budget
+    if bytes_of(problem.value) > budget.peak_bytes.high:
+        held = f"an input of {problem.value}, which takes {bytes_of(problem.value):,} bytes"
+        return Infeasible((held, f"{budget.peak_bytes} bytes alive at once"), clock.seconds)
     counted: tuple[tuple[str, Cost, Interval], ...] = (("parameters", params_of, budget.params), ("MACs", macs_of, budget.macs))
     limits = {f"{interval} {name}": (cost, interval) for name, cost, interval in counted if interval != ANY}
     if budget.limits_memory:
@@ -123,7 +126,7 @@ def solution_space(problem: Problem, *, prior: bool = False, clock: Clock = ENDL
 
 
 def _frame(problem: Problem, goal: Value, clock: Clock = ENDLESS) -> Frame:
-    alphabet = Alphabet.of(problem.vocabulary, problem.sizes, problem.further)
+    alphabet = Alphabet.of(problem.vocabulary, problem.sizes)
     return frame(alphabet, problem.value, goal, problem.max_length, clock=clock)
 
 
@@ -132,7 +135,7 @@ def _unreached(problem: Problem, here: Frame) -> tuple[str, ...]:
     shape = f"an output of {here.goal} from {problem.value} in at most {problem.max_length} ops"
     if problem.max_length == 0 or any(after != problem.value for _, after in here.alphabet.moves(problem.value)):
         return (shape,)
-    kinds = ", ".join(sorted({*problem.vocabulary, *(op.kind() for op in problem.further)}))
+    kinds = ", ".join(sorted(problem.vocabulary))
     return f"an output of {here.goal} from {problem.value}", f"a vocabulary ({kinds}) of which no op changes that type"
 
 

@@ -24,7 +24,19 @@ from jax import export
 
 from properties import capacity, jaxpr, shipped
 from properties.slicing import sliced
-from synth.op import PROBE_BATCH, Op, ShapeMismatch, Value, alternatives, size_fields, size_of, weight_avals, with_size
+from synth.op import (
+    OUTPUTS,
+    PROBE_BATCH,
+    Op,
+    ShapeMismatch,
+    Value,
+    alternatives,
+    output_value,
+    size_fields,
+    size_of,
+    weight_avals,
+    with_size,
+)
 from synth.shelf import is_kept, shelf
 
 AXES = ("p", "q", "r", "s", "t", "u")
@@ -104,6 +116,15 @@ def figures(op: Op, value: Value) -> tuple[Value, int, int] | None:
         return None
     *sizes, params, macs = found
     return Value((None, *sizes), formula.dtype), params, macs
+
+
+def output_of(op: Op, inputs: tuple[Value, ...]) -> Value:
+    """The type of an op's output, by formula or else from its own trace; ShapeMismatch if the inputs do not fit."""
+    if len(inputs) != 1 or (op, inputs) in OUTPUTS:
+        return output_value(op, inputs)
+    op.check(*inputs)
+    told = figures(op, inputs[0])
+    return told[0] if told is not None else output_value(op, inputs)
 
 
 def formulas(kinds: Sequence[Kind]) -> Mapping[Kind, Formula | None]:

@@ -26,7 +26,7 @@ class Growing:
     @staticmethod
     def of(problem: Problem, rng: np.random.Generator | None, time_limit: float | None, steps: float | None) -> Growing:
         """A run that starts now."""
-        alphabet = Alphabet.of(problem.vocabulary, problem.sizes, problem.further)
+        alphabet = Alphabet.of(problem.vocabulary, problem.sizes)
         return Growing(problem, alphabet, rng if rng is not None else np.random.default_rng(0), Clock.of(time_limit, steps))
 
     def programs(self, prefixes: Iterable[Prefix | None]) -> Iterator[Graph]:

@@ -25,10 +25,9 @@ class Problem:
     sequence may be set anew to meet the budget. `prior` draws by good taste; without it every program is equally likely.
     `properties` are what the target's requirements read, beyond what is always inferred and what they say themselves. `cost` is
     what is least in the cheapest program: "params", "macs", "ops", or a function of an op and its input, such as a table of
-    latencies. `further` are single ops of one input, beyond the vocabulary, that programs may use. With a `temperature` a
-    program's odds of being drawn are multiplied by exp(-cost / temperature), the cost of its sizes as they are in `sizes`.
-    `others` are the types of further inputs; a program with several inputs, or with several outputs that the target gives a shape,
-    is no sequence.
+    latencies. With a `temperature` a program's odds of being drawn are multiplied by exp(-cost / temperature), the cost of its
+    sizes as they are in `sizes`. `others` are the types of further inputs; a program with several inputs, or with several outputs
+    that the target gives a shape, is no sequence.
     """
 
     value: Value
@@ -40,7 +39,6 @@ class Problem:
     prior: bool = True
     properties: tuple[Property, ...] = ()
     cost: str | Cost = "params"
-    further: tuple[Op, ...] = ()
     temperature: float | None = None
     others: tuple[Value, ...] = ()
 

@@ -10,7 +10,6 @@ thousands of millions of sequences become a few hundred states. Everything is me
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from properties import ALL, PROPERTIES, RelationalProperty
 from properties.loops import joined
 from synth.automaton import DEAD, Automaton, cover, nothing, packed, pairs, unpacked
 from synth.clock import ENDLESS, Clock
-from synth.effect import prepare, size_fields, summary, with_size
+from synth.effect import prepare, summary
 from synth.memo import Memo
 from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
@@ -92,27 +91,21 @@ class Joint:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The ops that sequences are made of: op types, each over its declared choices, and over `sizes` for the sizes that it has.
-
-    `further` are single ops that join them, over `sizes` too.
-    """
+    """The ops that sequences are made of: op types, each over its declared choices, and over `sizes` for the sizes that it has."""
 
     op_types: tuple[type[Op], ...]
     sizes: tuple[int, ...]
-    further: tuple[Op, ...] = ()
 
     @staticmethod
-    def of(vocabulary: Vocabulary, sizes: Sequence[int], further: tuple[Op, ...] = ()) -> Alphabet:
-        """The alphabet of all ops of one input that are to be generated at all, and of some further ones."""
+    def of(vocabulary: Vocabulary, sizes: Sequence[int]) -> Alphabet:
+        """The alphabet of all ops of one input that are to be generated at all."""
         types = tuple(op_type for op_type in vocabulary.values() if op_type.arity == 1 and op_type.taste > 0)
-        return Alphabet(types, tuple(sorted(set(sizes))), further)
+        return Alphabet(types, tuple(sorted(set(sizes))))
 
     @functools.cached_property
     def letters(self) -> tuple[Op, ...]:
         """Every op in every choice and size."""
-        plain = (op for op_type in self.op_types for op in alternatives(op_type, self.sizes))
-        further = (with_size(op, size) for op in self.further for size in (self.sizes if size_fields(type(op)) else (0,)))
-        return tuple(itertools.chain(plain, further))
+        return tuple(op for op_type in self.op_types for op in alternatives(op_type, self.sizes))
 
     def moves(self, value: Value, *, clock: Clock = ENDLESS) -> tuple[tuple[Op, Value], ...]:
         """Every op that fits a value, and the type of its result; memoised."""

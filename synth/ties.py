@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from synth.effect import size_fields
+from synth.formulas import output_of
 from synth.graph import Graph, Node
-from synth.op import Op, ShapeMismatch, Value, output_value
+from synth.op import Op, ShapeMismatch, Value
 
 Setter = tuple[str, str]
 """A node's name and the name of a field of its op that is a size."""
@@ -234,7 +235,7 @@ class _Probe:
             for name, value in zip(self.node.inputs, inputs, strict=True)
         ]
         try:
-            after = output_value(with_sizes(self.node.op, sizes), tuple(doubled))
+            after = output_of(with_sizes(self.node.op, sizes), tuple(doubled))
         except ShapeMismatch:
             return None
         before = self.result

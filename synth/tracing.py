@@ -19,10 +19,10 @@ from properties.inference import analyze_program
 from properties.jaxpr import Program
 from properties.shape import Shape
 from properties.slicing import Assembly, sliced
-from synth.formulas import figures
+from synth.formulas import output_of
 from synth.graph import Graph
 from synth.memo import Memo
-from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, fitted_output, misfit, output_value, state_of
+from synth.op import OUTPUTS, PROBE_BATCH, Op, ShapeMismatch, Value, avals_of, fitted_output, misfit, state_of
 
 Inputs = tuple[Value, ...]
 Owned = tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]
@@ -109,8 +109,7 @@ def traced_path(value: Value, path: tuple[Op, ...]) -> tuple[Op, ...]:
     here = value
     for op in path:
         steps.append((op, (here,)))
-        told = figures(op, here) if (op, (here,)) not in OUTPUTS else None
-        here = told[0] if told is not None else output_value(op, (here,))
+        here = output_of(op, (here,))
     trace_steps(steps)
     return path
 

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +78,9 @@ def _unit(features: int, kernel: int = 3) -> list[Op]:
     return [Conv(features=features, kernel=kernel), BatchNorm(), Relu()]
 
 
-TARGETS: dict[str, tuple[Value, Sequence[Op]]] = {
+Targets = Mapping[str, tuple[Value, Sequence[Op]]]
+
+TARGETS: Targets = {
     "a conv3-relu": (Value((None, 32, 32, 32)), [Conv(features=64), Relu()]),
     "b conv3-relu-pool": (Value((None, 32, 32, 32)), [Conv(features=64), Relu(), AvgPool()]),
     "c conv-bn-relu": (Value((None, 16, 16, 64)), _unit(64)),
@@ -99,10 +101,10 @@ TARGETS: dict[str, tuple[Value, Sequence[Op]]] = {
 }
 
 
-def procedures(draws: int) -> dict[str, Any]:
+def procedures(draws: int, targets: Targets) -> dict[str, Any]:
     """Every procedure on every target, and how many times the others take and cost what exact does."""
     table = {}
-    for name, (value, ops) in TARGETS.items():
+    for name, (value, ops) in targets.items():
         problem = Problem.of(chain(value, ops))
         rows = {method: _row(problem, method, draws) for method in METHODS}
         cheapest = synthesize(problem)
@@ -110,7 +112,7 @@ def procedures(draws: int) -> dict[str, Any]:
         table[name] = {
             "least_params": least,
             **rows,
-            "ratios": {other: _ratios(rows[other], rows["exact"]) for other in METHODS[1:]},
+            "ratios": {other: _ratios(rows[other], rows["exact"], least) for other in METHODS[1:]},
         }
     return table
 
@@ -140,9 +142,9 @@ def _ratios(other: dict[str, Any], exact: dict[str, Any], least: int | None) -> 
     }
 
 
-def exact(draws: int) -> dict[str, Any]:
+def exact(draws: int, targets: Targets) -> dict[str, Any]:
     """Op kinds alone, and whole results with sizes within a third of the parameters; the same region inside ResNet-18."""
-    table = {name: _exact(chain(value, ops), draws) for name, (value, ops) in TARGETS.items()}
+    table = {name: _exact(chain(value, ops), draws) for name, (value, ops) in targets.items()}
     network = alphanas.zoo.build("resnet18", input_shape=(32, 32, 3), num_classes=10)
     kinds = ["conv", "batch_norm", "relu"]
     found = (region for region in regions(network, largest=3) if [node.op.kind() for node in region.nodes] == kinds)
@@ -184,10 +186,10 @@ def _exact(graph: Graph, draws: int, region: Any = None) -> dict[str, Any]:
     }
 
 
-def cold(draws: int) -> dict[str, Any]:
+def cold(draws: int, targets: Targets) -> dict[str, Any]:
     """The first space of a process, and the first whole result; with nothing on disk and with what an earlier process left."""
     table = {}
-    for name in list(TARGETS)[:5]:
+    for name in [name for name in targets if name in list(TARGETS)[:5]]:
         with tempfile.TemporaryDirectory() as folder:
             nothing = [_child("_cold_child", name, os.path.join(folder, str(index))) for index in range(COLD_RUNS)]
             again = [_child("_cold_child", name, os.path.join(folder, str(index))) for index in range(COLD_RUNS)]
@@ -227,7 +229,7 @@ def _cold_child(name: str) -> dict[str, float]:
     return {"target_ms": asked, "kinds_ms": took + drawn, "kinds_cpu_ms": processor, "proven_ms": proven}
 
 
-def proposals(draws: int) -> dict[str, Any]:
+def proposals(draws: int, targets: Targets) -> dict[str, Any]:
     """The search's region move: how it ends, and how long it takes with what earlier ones left in the process."""
     table = {}
     for name, shape in (("resnet8", (8, 8, 1)), ("resnet18", (32, 32, 3))):
@@ -250,7 +252,7 @@ def proposals(draws: int) -> dict[str, Any]:
     return table
 
 
-def complete(draws: int) -> dict[str, Any]:
+def complete(draws: int, targets: Targets) -> dict[str, Any]:
     """Targets made from hidden programs, and targets that cannot be met."""
     met, times, families, missed = 0, [], Counter(), []
     targets = list(hidden_targets(np.random.default_rng(7), 16 * draws))
@@ -280,7 +282,7 @@ def _is_met(problem: Problem, graph: Graph) -> bool:
     return problem.target.distance_of(verify(graph), graph.params, macs(graph)) == 0
 
 
-def optimal(draws: int) -> dict[str, Any]:
+def optimal(draws: int, targets: Targets) -> dict[str, Any]:
     """The least parameters of exact synthesis and of brute force over all programs, lengths up to 4."""
     agree, total = 0, 0
     for problem, least in small_targets(np.random.default_rng(9), 3 * draws):
@@ -290,7 +292,7 @@ def optimal(draws: int) -> dict[str, Any]:
     return {"targets": total, "equal_to_brute_force": agree}
 
 
-def memory(draws: int) -> dict[str, Any]:
+def memory(draws: int, targets: Targets) -> dict[str, Any]:
     """How much a process grows by the space of the whole vocabulary, programs of up to 12 ops."""
     with tempfile.TemporaryDirectory() as folder:
         return {name: _child("_memory_child", name, folder) for name in ("c conv-bn-relu", "e bottleneck", "f vit")}
@@ -338,7 +340,7 @@ def _median(numbers: Sequence[float]) -> float:
     return float(np.median(numbers))
 
 
-SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
+SECTIONS: dict[str, Callable[[int, Targets], dict[str, Any]]] = {
     each.__name__: each for each in (procedures, exact, cold, proposals, complete, optimal, memory)
 }
 
@@ -348,7 +350,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all unless given")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws per figure, and the measure of how many targets")
+    parser.add_argument("--targets", default="abcdefgh", help="letters of the targets for procedures, exact and cold")
     arguments = parser.parse_args()
+    targets = {name: target for name, target in TARGETS.items() if name[0] in arguments.targets}
     unknown = sorted(set(arguments.sections) - set(SECTIONS))
     if unknown:
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
@@ -356,7 +360,7 @@ def main() -> None:
     found = {}
     for name in arguments.sections or SECTIONS:
         started = time.perf_counter()
-        found[name] = SECTIONS[name](arguments.draws) | {"seconds": time.perf_counter() - started}
+        found[name] = SECTIONS[name](arguments.draws, targets) | {"seconds": time.perf_counter() - started}
         print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     print(json.dumps({"conditions": conditions, "draws": arguments.draws, **found}, indent=1))
 

@@ -87,6 +87,45 @@ def test_synth_says_which_wishes_exclude_each_other(capsys: pytest.CaptureFixtur
     assert facts["status"] == "infeasible" and any("depth" in wish for wish in facts["core"])
 
 
+SHAPE = "an output of B×8×8×16 from B×8×8×16 in at most 6 ops"
+
+
+@pytest.mark.parametrize(
+    ("words", "core"),
+    [
+        (["--depth", "40"], [SHAPE, "depth at least 40"]),
+        (["--depth", "40", "--max-params", "1"], [SHAPE, "depth at least 40"]),
+        (
+            ["--max-bytes", "100"],
+            ["an input of B×8×8×16, which takes 4,096 bytes", "at most 100 bytes alive at once"],
+        ),
+        (
+            ["--min-params", "9000000", "--cheapest"],
+            [SHAPE, "at least 9000000 parameters"],
+        ),
+    ],
+    ids=lambda each: " ".join(each) if each[0].startswith("--") else "",
+)
+def test_the_smallest_contradiction_is_told(words: list[str], core: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    facts = output([*REGION, *words], capsys, code=1)
+    assert facts["status"] == "infeasible" and facts["core"] == core and facts["programs"] == []
+
+
+def test_what_excludes_what_in_a_file_is_told_and_nothing_is_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    target, out = tmp_path / "target.toml", tmp_path / "out"
+    target.write_text("depth = 40\nparams = {at_most = 10}\n")
+    facts = output([*REGION, "--target", str(target), "--out", str(out)], capsys, code=1)
+    assert facts["core"] == [SHAPE, "depth at least 40"] and facts["files"] == [] and not out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main([*REGION, "--count", "1", "--out", str(file / "folder")]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and "--out" in shown.err and "Traceback" not in shown.err
+
+
 def test_equal_seeds_draw_equal_programs(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (output([*REGION, "--count", "2", "--seed", "5"], capsys) for _ in range(2))
     assert first["programs"] == second["programs"]

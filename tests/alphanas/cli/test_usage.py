@@ -71,6 +71,20 @@ MISTAKES = {
         ["synth", "zoo:resnet8", "--input", "1,8,8,1", "--region", "head", "--min-params", "9", "--max-params", "3"],
         "--min-params",
     ),
+    **{
+        f"{limit} of {amount}": (["synth", *SEED, "--region", "head", limit, amount], f"'{amount}' leaves nothing")
+        for limit in ("--max-params", "--max-macs", "--max-bytes")
+        for amount in ("0", "-5", "0%")
+    },
+    "region of two inputs": (["synth", *SEED, "--region", "stage1.block1.norm1..stage1.block1.add"], "2 inputs"),
+    "region whose outputs escape": (
+        ["synth", *SEED, "--region", "stem.act..stage1.block1.act1"],
+        "2 outputs: stem.act (read by stage1.block1.add), stage1.block1.act1 (read by stage1.block1.conv2)",
+    ),
+    "region of three names": (["synth", *SEED, "--region", "head..head..head"], "no node is called 'head..head'"),
+    "target that is not there": (["synth", *SEED, "--region", "head", "--target", "no.toml"], "no.toml"),
+    "no programs": (["synth", *SEED, "--region", "head", "--count", "0"], "--count"),
+    "no time": (["synth", *SEED, "--region", "head", "--time-limit", "0"], "--time-limit"),
     "region and all at once": (["synth", *SEED, "--region", "head", "--resize"], "--resize"),
     "neither region nor all": (["synth", *SEED], "--resize"),
     "a share of nothing": (["synth", *SEED, "--resize", "--max-params", "0%"], "0%"),
