@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         result, facts, wholes = _resize(graph, arguments)
     else:
         result, facts, wholes = _replace(region_of(graph, arguments.region), arguments)
-    facts["files"] = _written(wholes, arguments.out) if arguments.out is not None else []
+    facts["files"] = _written(wholes, arguments.out) if wholes and arguments.out is not None else []
     if arguments.json:
         print_json(facts)
     else:
