@@ -109,7 +109,7 @@ class Synthesis:
         "limit of one synthesis in steps of its work, each about 0.1 ms: the same on all machines",
     )
     time_limit: float = option(
-        120.0, Duration(), "beyond this time a synthesis gives up all the same; what then hangs on the clock is on record"
+        600.0, Duration(), "beyond this time a synthesis gives up all the same; what then hangs on the clock is on record"
     )
 
 

@@ -31,7 +31,7 @@ class Options:
     """Multiply-adds of a replacement, at most this times the region's."""
     steps: int = 20_000
     """Of one synthesis, in the unit of `synth.clock`: what is proposed does not hang on the machine."""
-    time_limit: float = 120.0
+    time_limit: float = 600.0
     """Seconds after which a synthesis gives up all the same."""
     properties: tuple[Property, ...] = ()
     """What changes must keep, beyond shape, depth and mixing."""
