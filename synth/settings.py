@@ -153,11 +153,15 @@ def _options(op: Op, incoming: State, wanted: Value | None, output: Value, setti
 
 
 def _sizes(op: Op, output: Value, settings: Settings) -> Iterable[Op]:
+    return _in_sizes(op, settings.widths, settings.multiple, output.shape[-1])
+
+
+@functools.lru_cache(maxsize=16384)
+def _in_sizes(op: Op, widths: tuple[int, ...], multiple: int, last: int | None) -> tuple[Op, ...]:
+    """The op in every size that is a multiple, or the last one's."""
     names = size_fields(type(op))
-    if not names:
-        return (op,)
-    sizes = {*settings.widths, *(getattr(op, name) for name in names)}
-    return (with_size(op, size) for size in sorted(sizes) if size % settings.multiple == 0 or size == output.shape[-1])
+    sizes = {*widths, *(getattr(op, name) for name in names)}
+    return tuple([with_size(op, size) for size in sorted(sizes) if size % multiple == 0 or size == last]) if names else (op,)
 
 
 def _after(mixing: Mixing, op: Op, value: Value) -> Mixing | None:

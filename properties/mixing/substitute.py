@@ -147,7 +147,9 @@ def _reduce_digit(part: Part, modulus: int) -> Part | None:
 def _scaled(term: Term, scale: int, shift: int) -> Term:
     if scale == 1 and not shift:
         return term
-    factors = tuple([factor._replace(coefficient=factor.coefficient * scale) for factor in term.factors])
+    if scale == 1:
+        return Term(term.offset + shift, term.factors, term.windows, term.guards)
+    factors = tuple([Factor(coefficient * scale, *rest) for coefficient, *rest in term.factors])
     windows = tuple([(step * scale, count) for step, count in term.windows])
     return Term(term.offset * scale + shift, factors, windows, term.guards)
 
@@ -203,7 +205,9 @@ def _guard_floor(term: Term, factor: Factor, first: int, end: int) -> Term:
 
 
 def _through_factor(factor: Factor, position: Term, sizes: tuple[int, ...]) -> Term:
-    """coefficient · u at the given position."""
+    """coefficient · u at the given position; its guards are of no matter."""
+    if factor.divisor == factor.scale == 1 and not factor.shift and not factor.modulus:
+        return _scaled(position, factor.coefficient, 0)
     inner = _scaled(position, factor.scale, factor.shift)
     inner = reduced(divided(inner, factor.divisor, sizes), factor.modulus, sizes)
     return _scaled(inner, factor.coefficient, 0)
