@@ -13,6 +13,7 @@ from alphanas.execution.turns import turn
 from alphanas.hardware.compiled import in_parts
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.machine import Machine
+from alphanas.hardware.records import FEW_BYTES
 from alphanas.hardware.timing import ATTEMPTS, Latency, settled_number
 
 ROUNDS = 3
@@ -21,6 +22,11 @@ ROUND_MS = 2
 ROUNDS_BYTES = (1 << 22, 1 << 26)
 """Beyond a core's own cache, and beyond all caches."""
 MOST_COPIES = 1024
+HANDOVERS = 40
+NOTHING = "testing.nop"
+"""TVM's function that does nothing: what a call from Python costs by itself."""
+DISTURBED = 1.2
+"""Repeats that took so many times the best round were disturbed."""
 REPEATS = 7
 """Repeats that a record's median and spread are taken over."""
 
@@ -33,6 +39,7 @@ class Contest:
         self._modules: dict[str, Any] = {}
         for part in in_parts(dict(zip(self._names, functions, strict=True)), machine, _ready):
             self._modules |= part
+        self._nothing = tvm.get_global_func(NOTHING)
         made: dict[Any, Any] = {}
         self._arrays = [_arrays(function, made) for function in functions]
 
@@ -41,31 +48,73 @@ class Contest:
         best = dict.fromkeys(self._names, float("inf"))
         with turn("cpu", "kernels"):
             for _ in range(ROUNDS):
-                for name, arrays in zip(self._names, self._arrays, strict=True):
-                    timer = self._modules[name].time_evaluator(name, tvm.cpu(), number=1, repeat=1, min_repeat_ms=ROUND_MS)
-                    best[name] = min(best[name], float(timer(*arrays).mean))
+                for place, name in enumerate(self._names):
+                    best[name] = min(best[name], self._timed_once(place))
         return list(best.values())
 
+    def best_of(self, place: int) -> float:
+        """Seconds of one run of one function, in its best round."""
+        with turn("cpu", "a kernel"):
+            return min(self._timed_once(place) for _ in range(ROUNDS))
+
+    def _timed_once(self, place: int) -> float:
+        timer = self._evaluator(place, number=1, repeat=1, min_repeat_ms=ROUND_MS)
+        return float(timer(*self._arrays[place]).mean)
+
+    def _evaluator(self, place: int, **options: int) -> Any:
+        name = self._names[place]
+        return self._modules[name].time_evaluator(name, tvm.cpu(), **options)
+
     def steady(self, place: int, seconds: float) -> Latency:
-        """The latency of one function, which takes about so many seconds: repeats above 5% spread are taken again."""
+        """The latency of one function, which takes about so many seconds.
+
+        Repeats above 5% spread, or that took far longer than that, are taken again: a disturbance may outlast them all.
+        """
         number = settled_number(seconds, ROUND_MS / 1e3)
-        timer = self._modules[self._names[place]].time_evaluator(self._names[place], tvm.cpu(), number=number, repeat=REPEATS)
+        timer = self._evaluator(place, number=number, repeat=REPEATS)
         found: list[Latency] = []
-        while not found or (not found[-1].steady and len(found) < ATTEMPTS):
+        while not found or (len(found) < ATTEMPTS and not (found[-1].steady and found[-1].median < DISTURBED * seconds)):
             with turn("cpu", "a kernel"):
                 found.append(Latency(tuple(map(float, timer(*self._arrays[place]).results)), number))
-        return min(found, key=lambda latency: latency.spread / latency.median)
+        calm = [latency for latency in found if latency.median < DISTURBED * seconds] or [min(found, key=lambda each: each.median)]
+        return min(calm, key=lambda latency: latency.spread / latency.median)
+
+    def handed_over(self, place: int, weights: Sequence[int]) -> float:
+        """Seconds of one run that follows another kernel's, on this thread: what it reads, save `weights`, was written just before.
+
+        Other threads have to fetch their share of that, and may have to be woken: what a loop of runs alone does not show.
+        """
+        function, own = self._function(place), self._arrays[place]
+        values = [(array, _copied(array)) for position, array in enumerate(own[:-1]) if position not in weights]
+        times: list[tuple[float, float]] = []
+        with turn("cpu", "a kernel after another"):
+            for _ in range(HANDOVERS):
+                for array, copy in values:
+                    copy.copyto(array)
+                begin = time.perf_counter()
+                function(*own)
+                middle = time.perf_counter()
+                self._nothing(*own)
+                times.append((middle - begin, time.perf_counter() - middle))
+        run, call = (float(np.percentile([pair[which] for pair in times], 25)) for which in (0, 1))
+        return max(run - call, 0.0)
+
+    def _function(self, place: int) -> Any:
+        name = self._names[place]
+        return self._modules[name][name]
 
     def among(self, place: int, weights: Sequence[int]) -> tuple[tuple[int, float], ...]:
         """(bytes, seconds more that a run takes among so many bytes of other data): see `Record.caches`.
 
-        The kernel goes round copies of what it reads and writes. In the larger round only the `weights` (positions of arguments)
-        are many: values are fresh from the kernel before, weights were last read a whole network ago.
+        With few bytes, what it reads was written just before. For more, the kernel goes round copies of what it reads and writes.
+        In the larger round only the `weights` (positions of arguments) are many: values are fresh from the kernel before, weights
+        were last read a whole network ago.
         """
-        function, own = self._modules[self._names[place]][self._names[place]], self._arrays[place]
+        function, own = self._function(place), self._arrays[place]
         sizes = [int(np.prod(array.shape)) * np.dtype(str(array.dtype)).itemsize for array in own]
         heavy = sum(sizes[position] for position in weights)
-        found: list[tuple[int, float]] = []
+        fresh = max(0.0, self.handed_over(place, weights) - self.best_of(place))
+        found: list[tuple[int, float]] = [(FEW_BYTES, fresh)]
         for round_bytes in ROUNDS_BYTES:
             values = min(MOST_COPIES, -(-ROUNDS_BYTES[0] // max(1, sum(sizes))))
             copies = min(MOST_COPIES, -(-round_bytes // max(1, heavy))) if round_bytes > ROUNDS_BYTES[0] else values
@@ -78,7 +127,7 @@ class Contest:
             many = [[ring[number % len(ring)] for ring in rings] for number in range(max(copies, values))]
             with turn("cpu", "a kernel among other data"):
                 alone, among = _round(function, [own] * len(many)), _round(function, many)
-            found.append((round_bytes, max(0.0, among - alone)))
+            found.append((round_bytes, max(fresh, among - alone)))
         return tuple(found)
 
 

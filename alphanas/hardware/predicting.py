@@ -16,7 +16,7 @@ from alphanas.hardware.identity import identify
 from alphanas.hardware.kernels import Plan
 from alphanas.hardware.outline import outline
 from alphanas.hardware.program import Flat, Storage
-from alphanas.hardware.records import Device, Record, Records
+from alphanas.hardware.records import FEW_BYTES, Device, Record, Records
 from synth.graph import Graph
 
 
@@ -30,13 +30,9 @@ class Prediction:
     calls: int
 
 
-ALONE = 1 << 18
-"""Bytes of other data that leave a kernel as it is alone."""
-
-
 def complete(record: Record | None) -> bool:
     """Whether a record tells all that a prediction wants."""
-    return record is not None and bool(record.caches)
+    return record is not None and bool(record.caches) and record.caches[0][0] <= FEW_BYTES
 
 
 def footprint(flat: Flat, outputs: Sequence[int]) -> int:
@@ -54,8 +50,8 @@ def seconds_of(records: Sequence[Record], size: int, overhead: Mapping[str, floa
 
 def more(record: Record, size: int) -> float:
     """Seconds that a kernel takes more among so many bytes of other data: on lines through its record's, by their logarithm."""
-    points = ((ALONE, 0.0), *record.caches)
-    return float(np.interp(math.log2(max(size, 1)), [math.log2(each) for each, _ in points], [extra for _, extra in points]))
+    sizes, extra = zip(*record.caches, strict=True)
+    return float(np.interp(math.log2(max(size, 1)), [math.log2(each) for each in sizes], extra))
 
 
 class Predictor:

@@ -41,6 +41,8 @@ MIGRATIONS = {1: "ALTER TABLE records ADD COLUMN caches TEXT NOT NULL DEFAULT '[
 BUSY_S = 30.0
 LARGEST = 1 << 30
 TEMPLATE, METASCHEDULE = "template", "metaschedule"
+FEW_BYTES = 1 << 18
+"""What a core's own caches hold of other data."""
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS devices (
@@ -77,7 +79,8 @@ class Record:
 
     `seconds` is the lower quartile of the repeats, since what disturbs a kernel only ever adds, and `spread` their interquartile
     range. `storage` is how the result lies in memory; `work` counts multiply-adds. `caches` says how many seconds more a run takes
-    among so many bytes of other data, in rising order: alone, a kernel finds what it reads in the nearest caches.
+    among so many bytes of other data, in rising order: alone, a kernel finds what it reads in the nearest caches, and in those of
+    the thread that reads it. The first is for FEW_BYTES; records of before that was measured begin with more.
     """
 
     kernel: str
@@ -207,7 +210,7 @@ class Records:
         """Keeps a record, unless there is one of its kind that was found by as many trials and spreads no more."""
         before = self.find(device, record.kernel, record.how)
         better = before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness
-        if before is not None and better and (before.caches or not record.caches):
+        if before is not None and better and len(before.caches) >= len(record.caches):
             return
         storage = json.dumps(dataclasses.asdict(record.storage))
         schedule = json.dumps(record.schedule)

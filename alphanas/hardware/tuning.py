@@ -17,11 +17,12 @@ from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
+from alphanas.hardware.predicting import complete
 from alphanas.hardware.records import TEMPLATE, Device, Record, Records, device
 from alphanas.hardware.schedules import Knobs, choices, scheduled, thread_choices
 from alphanas.hardware.timing import Latency
 
-PARALLEL_MARGIN = 1.2
+PARALLEL_MARGIN = 1.1
 """Threads must make a kernel faster by this factor to be used."""
 POLL_S = 0.05
 
@@ -122,7 +123,7 @@ def fill(
                 if busy >= len(left):  # all that is left is with others
                     time.sleep(POLL_S)
                 continue
-        if among and not record.caches:
+        if among and not complete(record):
             record = dataclasses.replace(record, caches=caches_of(lowered.tasks[number], record, machine))
             store.add(here, record)
         known[key] = record
@@ -183,19 +184,29 @@ def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
     if others:
         contests.append(_contest(task, others, machine))
         seconds |= zip(others, contests[1].best(), strict=True)
-    # In a loop of its own a kernel finds the other threads awake; in a network it may have to wake them.
-    best = min(seconds, key=lambda knobs: seconds[knobs] * (PARALLEL_MARGIN if knobs.parallel else 1.0))
-    place = list(seconds).index(best)
-    contest, place = (contests[0], place) if place < len(tiles) else (contests[1], place - len(tiles))
+    places = {knobs: (contests[0], n) for n, knobs in enumerate(tiles)} | {
+        knobs: (contests[-1], n) for n, knobs in enumerate(others)
+    }
+    best = min(seconds, key=lambda knobs: seconds[knobs])
+    if others:
+        # In a loop of its own a kernel finds other threads awake, and in their caches what they read.
+        tried = [dataclasses.replace(best, parallel=parallel) for parallel in (False, True)]
+        handed = {knobs: places[knobs][0].handed_over(places[knobs][1], weights_of(task, knobs)) for knobs in tried}
+        best = min(tried, key=lambda knobs: handed[knobs] * (PARALLEL_MARGIN if knobs.parallel else 1.0))
+    contest, place = places[best]
     return recorded(task, key, TEMPLATE, dataclasses.asdict(best), contest.steady(place, seconds[best]), len(seconds)), len(seconds)
+
+
+def weights_of(task: Emitted, knobs: Knobs) -> list[int]:
+    """The positions of the constants among what the task's function reads."""
+    reads = task.form(knobs.form).arguments
+    return [place for place, argument in enumerate(reads) if argument.block or argument.winograd]
 
 
 def caches_of(task: Emitted, record: Record, machine: Machine) -> tuple[tuple[int, float], ...]:
     """What other data in the caches cost a template's kernel: see `Record.caches`."""
     knobs = Knobs(**record.schedule)
-    reads = task.form(knobs.form).arguments
-    weights = [place for place, argument in enumerate(reads) if argument.block or argument.winograd]
-    return _contest(task, [knobs], machine).among(0, weights)
+    return _contest(task, [knobs], machine).among(0, weights_of(task, knobs))
 
 
 def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latency: Latency, trials: int) -> Record:

@@ -10,9 +10,9 @@ import pytest
 
 from alphanas.hardware.identity import identify
 from alphanas.hardware.outline import outline
-from alphanas.hardware.predicting import Predictor, more
+from alphanas.hardware.predicting import Predictor, complete, more
 from alphanas.hardware.program import Storage
-from alphanas.hardware.records import TEMPLATE, Device, Record, Records
+from alphanas.hardware.records import FEW_BYTES, TEMPLATE, Device, Record, Records
 from alphanas.hardware.spending import Need, shares
 from alphanas.models import zoo
 from synth.graph import Graph
@@ -22,7 +22,7 @@ OVERHEAD = {"call": 5e-6, "kernel": 1e-6}
 
 
 Caches = tuple[tuple[int, float], ...]
-NO_CACHES: Caches = ((1 << 26, 0.0),)
+NO_CACHES: Caches = ((FEW_BYTES, 0.0), (1 << 26, 0.0))
 
 
 def keys(graph: Graph, batch: int) -> Counter[str]:
@@ -67,16 +67,24 @@ def test_a_kernel_takes_longer_the_more_data_the_network_goes_through() -> None:
     for graph in (small, large):
         with Records.open(None) as store:
             store.set_overhead(HERE, OVERHEAD)
-            fill(store, graph, 1, dict.fromkeys(keys(graph, 1), 1e-6), ((1 << 22, 1e-6), (1 << 26, 9e-6)))
+            fill(store, graph, 1, dict.fromkeys(keys(graph, 1), 1e-6), ((FEW_BYTES, 0.0), (1 << 22, 1e-6), (1 << 26, 9e-6)))
             predicted.append(Predictor(store, HERE, 1)(graph))
     assert predicted[0].calls == predicted[1].calls
     assert predicted[0].seconds < predicted[1].seconds  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("size", "wanted"), [(1, 0.0), (1 << 18, 0.0), (1 << 20, 1e-6), (1 << 22, 2e-6), (1 << 30, 6e-6)])
+def with_caches(caches: Caches) -> Record:
+    return Record("k", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, 1e-6, caches=caches)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, 1e-6), (1 << 18, 1e-6), (1 << 20, 2e-6), (1 << 22, 3e-6), (1 << 30, 7e-6)])
 def test_between_its_measurements_a_record_is_a_line(size: int, wanted: float) -> None:
-    record = Record("k", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, 1e-6, caches=((1 << 22, 2e-6), (1 << 26, 6e-6)))
-    assert more(record, size) == pytest.approx(wanted)
+    assert more(with_caches(((FEW_BYTES, 1e-6), (1 << 22, 3e-6), (1 << 26, 7e-6))), size) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("caches", "wanted"), [((), False), (((1 << 22, 3e-6),), False), (NO_CACHES, True)])
+def test_a_record_without_what_a_handover_costs_is_not_complete(caches: Caches, wanted: bool) -> None:
+    assert complete(with_caches(caches)) is wanted
 
 
 def test_a_prediction_needs_no_tvm() -> None:
