@@ -37,6 +37,14 @@ def judge(run: Run, candidate: Candidate, screens: Screens) -> Flow:
     yield from stages.short(run, candidate, parent, after=reached, rivals=screens.rivals)
 
 
+def cheaply_turned_away(run: Run, candidate: Candidate) -> bool:
+    """Whether a candidate breaks limits by what its graph alone says, and so is turned away before anything is timed for it."""
+    if run.recorder.done(candidate.id, "short"):
+        return True
+    stages.cost(run, candidate)
+    return _breaks_limits(run, candidate)
+
+
 def measured(run: Run, candidate: Candidate) -> Generator[Task | Wait, Result, bool]:
     """Reads the numbers that need no training, those that objectives and limits ask for; whether all of them are known."""
     stages.cost(run, candidate)

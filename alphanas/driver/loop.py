@@ -10,7 +10,7 @@ import numpy as np
 
 from alphanas.driver import cascade, predict, stages
 from alphanas.driver.flows import Flow, run_flows
-from alphanas.driver.judging import judge, measured
+from alphanas.driver.judging import cheaply_turned_away, judge, measured
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import FAILED, UserError
 from alphanas.models import weights
@@ -47,7 +47,8 @@ def search_generations(run: Run, seed: Lifted | None) -> None:
         flows = _proposals(run, archive, number, first)
         if predict.wanted(run.config):
             flows = iter(list(flows))
-            if not predict.predict(run, run.recorder.study.since(first)):
+            made = [candidate for candidate in run.recorder.study.since(first) if candidate.status == "ok"]
+            if not predict.predict(run, [candidate for candidate in made if not cheaply_turned_away(run, candidate)]):
                 continue
         if run_flows(run.pool, flows, out_of_time=run.searching_is_over, on_change=run.tell):
             ids = [candidate.id for candidate in run.recorder.study.since(first)] or [first]
@@ -74,7 +75,7 @@ def _require_trained(run: Run) -> None:
         if not outcome.ok:
             run.recorder.finish("failed")
             saw = f"it failed on the seed model: {(outcome.message or outcome.cause or '').splitlines()[0]}"
-            wanted = "a finite number for a synth.Graph"
+            wanted = "" if "; wanted " in saw else "a finite number for a synth.Graph"
             raise UserError(
                 f"objective {outcome.discriminator}", saw=saw, wanted=wanted, exit_code=FAILED, cause="objective_failed"
             )

@@ -66,6 +66,16 @@ def test_a_second_study_of_the_same_candidates_times_nothing(study: Study, path:
     assert set(before) <= set(kept())
 
 
+def test_nothing_is_timed_for_what_breaks_a_limit_that_the_graph_shows(path: Path, tmp_path: Path) -> None:
+    # No change of the insides reaches it: what is no nearer to it than its parent goes no further.
+    limited = {**settled(path).to_mapping(), "constraints": {"peak_bytes": "at most 1%"}}
+    found = search(Config.from_mapping(limited), out=tmp_path / "run").candidates()
+    away = [one for one in found if any(outcome.cause == "constraint" for outcome in one.outcomes("short"))]
+    assert away
+    assert not any(one.outcomes("predict") for one in away)
+    assert all(one.outcomes("predict") for one in found if one.error is not None)
+
+
 def test_a_seed_that_cannot_be_timed_in_time_stops_the_search_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tune_limit"):
         search(settled(tmp_path / "records.sqlite", tune_limit="1ms"), out=tmp_path / "run")
