@@ -38,8 +38,9 @@ def choose_finalists(seed: Point, trained: Sequence[Point], *, count: int, slack
     """Up to `count` ids, smaller first: the most accurate of each size, of those that err at most `slack` more than the seed.
 
     Sizes are `count` bands of equal ratio from the smallest such model to the seed; where some are empty, the most accurate others
-    fill up. Where none comes so near, the most accurate of all. A front would not do: errors after a short training are noisy, and
-    one lucky small model dominates all that are larger.
+    fill up, nearer ones first: a short training tells little, and the race drops long shots. Where none comes so near, the most
+    accurate of all. A front would not do: errors after a short training are noisy, and one lucky small model dominates all that are
+    larger.
     """
 
     def accurate(points: Iterable[Point]) -> list[Point]:
@@ -53,7 +54,8 @@ def choose_finalists(seed: Point, trained: Sequence[Point], *, count: int, slack
     for point in near:
         bands.setdefault(int(count * math.log(point.params / smallest) / math.log(seed.params / smallest)), point)
     chosen = accurate(bands.values())
-    chosen += [point for point in near if point not in chosen]
+    smaller = accurate(point for point in trained if point.params < seed.params)
+    chosen = list(dict.fromkeys([*chosen, *near, *smaller]))
     return [point.id for point in sorted(chosen[:count], key=lambda point: (point.params, point.error, point.id))]
 
 

@@ -28,6 +28,10 @@ def test_places_that_no_size_takes_go_to_the_most_accurate_others() -> None:
     assert choose_finalists(SEED, POINTS[:3], count=3, slack=0.005) == [3, 2, 1]
 
 
+def test_places_that_nobody_near_takes_go_to_the_most_accurate_smaller_ones() -> None:
+    assert choose_finalists(SEED, [POINTS[2], POINTS[5], POINTS[6]], count=2, slack=0.0) == [6, 3]
+
+
 def test_what_is_no_smaller_than_the_seed_is_no_finalist_while_others_are() -> None:
     assert 9 not in choose_finalists(SEED, [*POINTS, Point(9, 0.0, 1600)], count=9, slack=0.005)
 
