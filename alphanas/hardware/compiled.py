@@ -1,4 +1,4 @@
-"""Kernels as machine code, compiled on all cores and kept beside the records: what was compiled once is loaded from then on.
+"""Kernels as machine code, compiled on all cores and kept in the cache folder: what was compiled once is loaded from then on.
 
 A file is named for what decides over the code in it: the device with the versions of TVM and of our kernels, the kernel's exact
 form, its knobs. Kernels that were compiled together are one library; each has a name (a link) for it. Where there is no linker, no
@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alphanas.hardware.records import device
+from alphanas.hardware.records import default_path, device
+from alphanas.study.environment import cores
 
 if TYPE_CHECKING:
     from alphanas.hardware.machine import Machine
@@ -29,8 +30,12 @@ Result = TypeVar("Result")
 
 
 def folder_of(records: Path | None) -> Path | None:
-    """Where compiled kernels are kept: beside a file of records; None for records that do not last."""
-    return None if records is None else records.with_name(f"{records.name}.kernels")
+    """Where compiled kernels are kept: in the user's cache folder, whatever file of records is used; None where nothing lasts.
+
+    Loading a library runs its code: none is taken from a place that may have come from somebody else, such as a run folder.
+    """
+    own = default_path()
+    return None if records is None or own is None else own.with_name(f"{own.name}.kernels")
 
 
 def symbol(*parts: str) -> str:
@@ -65,7 +70,8 @@ def in_parts(functions: Mapping[str, Any], machine: Machine, finish: Callable[[S
     import tvm
 
     names = list(functions)
-    parts = [part for part in (tuple(names[n :: _cores()]) for n in range(_cores())) if part]
+    count = cores()
+    parts = [part for part in (tuple(names[n::count]) for n in range(count)) if part]
 
     def finished(part: Sequence[str]) -> Result:
         module = tvm.IRModule({name: functions[name].with_attr("global_symbol", name) for name in part})
@@ -75,10 +81,6 @@ def in_parts(functions: Mapping[str, Any], machine: Machine, finish: Callable[[S
         return list(map(finished, parts))
     with ThreadPoolExecutor(len(parts)) as threads:
         return list(threads.map(finished, parts))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _device_name(machine: Machine) -> str:

@@ -31,7 +31,7 @@ def environment(*, threads: int | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": {name: _version(name) for name in PACKAGES},
         "cpu": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "threads": threads,
     }
 
@@ -43,7 +43,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

@@ -41,7 +41,10 @@ START_MODEL = "resnet18@224,224,3"
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    with LocalPool(1, threads=options.threads) as pool, tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalPool(1, threads=options.threads, env={"ALPHANAS_CACHE": folder}) as pool,
+    ):
         facts = pool.submit("alphanas.hardware.tasks:facts", {"threads": options.threads}).result()
         environment = facts.value if isinstance(facts, Completed) else {"failure": facts.cause}
         report: dict[str, Any] = {"command": sys.argv[1:], "machine": environment}

@@ -66,8 +66,9 @@ def test_known_kernels_are_not_built_again(pool: LocalPool, tmp_path: Path) -> N
     assert built[1].value["tuned"]  # type: ignore[union-attr]
 
 
-def test_compiled_kernels_are_kept_and_damaged_ones_made_anew(pool: LocalPool, tmp_path: Path) -> None:
-    sent = payload(tmp_path, records=str(tmp_path / "records.sqlite"), batch=3)
+def test_compiled_kernels_are_kept_in_the_cache_and_damaged_ones_made_anew(tmp_path: Path) -> None:
+    sent = payload(tmp_path, records=str(tmp_path / "elsewhere" / "records.sqlite"), batch=3)
+    cache = {"ALPHANAS_CACHE": str(tmp_path)}
 
     def compiled(pool: LocalPool) -> int:
         result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
@@ -75,20 +76,23 @@ def test_compiled_kernels_are_kept_and_damaged_ones_made_anew(pool: LocalPool, t
         assert result.value["max_error"] <= 1e-5
         return int(result.value["kernels_compiled"])
 
-    first, second = compiled(pool), compiled(pool)
+    with LocalPool(1, threads=1, env=cache) as pool:
+        first, second = compiled(pool), compiled(pool)
+    assert not list((tmp_path / "elsewhere").rglob("*.so")), "what comes with records may be a stranger's"
     kept = sorted((tmp_path / "records.sqlite.kernels").glob("*/*.so"))
     assert first == len(kept) > 1
     assert second == 0
     kept[0].unlink()
     kept[0].write_bytes(b"no library")
-    with LocalPool(1, threads=1) as another:  # a process keeps what it has loaded
+    with LocalPool(1, threads=1, env=cache) as another:  # a process keeps what it has loaded
         assert compiled(another) == 1
 
 
-def test_kernels_are_compiled_where_none_can_be_kept(pool: LocalPool, tmp_path: Path) -> None:
+def test_kernels_are_compiled_where_none_can_be_kept(tmp_path: Path) -> None:
     sent = payload(tmp_path, records=str(tmp_path / "records.sqlite"), batch=5)
     (tmp_path / "records.sqlite.kernels").write_text("a file where the folder should be")
-    result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
+    with LocalPool(1, threads=1, env={"ALPHANAS_CACHE": str(tmp_path)}) as pool:
+        result = pool.submit("alphanas.hardware.tasks:measure", sent, limit_s=90).result()
     assert isinstance(result, Completed), result
     assert result.value["kernels_compiled"] > 0
 
