@@ -182,7 +182,14 @@ class Training:
         "grouped, depthwise and 1×1 convolutions: in the formulation that was measured to train fastest (once a shape, kept in the "
         "cache and in the study), or by a fixed rule",
     )
-    time_limit: float = option(600.0, Duration(), "wall time of one training task; beyond it the candidate has failed")
+    time_limit: float = option(
+        600.0,
+        Duration(),
+        "wall time of a candidate's short training, which is then judged as far as it came; the seed's, and full ones, go on",
+    )
+    stall_limit: float = option(
+        600.0, Duration(), "a task that does not get on for so long hangs and has failed; a training gets on with every step"
+    )
 
 
 @dataclass(frozen=True)
@@ -353,6 +360,7 @@ FREE_TO_CHANGE = frozenset(
         "data.source",
         "hardware.records",
         "study.patience",
+        "training.stall_limit",
     }
     | {"execution.engine", "execution.address", "execution.gpus"}
 )

@@ -86,22 +86,26 @@ def choose_best(seed: Candidate, chosen: Sequence[Candidate], finish: Finish) ->
 
 
 def still_racing(seed: Candidate, racing: Sequence[Candidate], finish: Finish, *, seeds: int) -> list[Candidate]:
-    """Who is trained with one more seed after so many: those that may well turn out to be the smallest good one; at least one.
+    """Who is trained with one more seed after so many: those that may well turn out to be the smallest good one; at least one."""
+    chances = answers(seed, racing, finish, seeds=seeds)
+    bar = min(LONG_SHOT, max(chances.values(), default=0.0))
+    return [one for one in racing if chances.get(one.id, -1.0) >= bar]
 
-    The probability of that is that of being good itself and of none that is smaller being good, taken as independent. What later
-    seeds said is left aside, so that a resumed race is run as it was.
+
+def answers(seed: Candidate, racing: Sequence[Candidate], finish: Finish, *, seeds: int) -> dict[int, float]:
+    """The probability, after so many seeds, that each finalist is the smallest good one, by id; smaller ones first.
+
+    That is: that it is good itself and that none that is smaller is, taken as independent. What later seeds said is left aside, so
+    that a resumed race is run as it was. Those that share no training seed with the seed model are left out.
     """
     known = estimates(_trained(seed, seeds), [_trained(one, seeds) for one in racing], pictures=_pictures(seed))
-    answers: dict[int, float] = {}
+    found: dict[int, float] = {}
     nobody_yet = 1.0
     for one in sorted((one for one in racing if one.id in known), key=_by_size):
         good = known[one.id].chance(-finish.tolerance)
-        answers[one.id] = nobody_yet * good
+        found[one.id] = nobody_yet * good
         nobody_yet *= 1 - good
-    if not answers:
-        return []
-    bar = min(LONG_SHOT, max(answers.values()))
-    return [one for one in racing if answers.get(one.id, 0.0) >= bar]
+    return found
 
 
 def _by_size(one: Candidate | Trained) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from alphanas.driver import cascade, stages
-from alphanas.driver.choice import Point, choose_best, choose_finalists, point, still_racing
+from alphanas.driver.budget import affordable, race_cost
+from alphanas.driver.choice import Point, answers, choose_best, choose_finalists, point, still_racing
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import UserError
@@ -20,6 +21,8 @@ from alphanas.study import MENDABLE, Candidate, Study, write_atomic
 
 MEASURE_SHARE, MEASURE_S = 0.15, 60.0
 """Share of the time limit that full training leaves for measuring latency, and the seconds that are enough."""
+SPENT_SHARE = 0.9
+"""Share of the workers' time that trainings are planned to fill: they do not all end at once."""
 COMPILE_S = 3.0
 """Seconds that a training is taken to need beside its epochs."""
 EXPORT_SHARE, EXPORT_S = 0.03, 15.0
@@ -92,7 +95,7 @@ def write_reports(run: Run) -> None:
 
 
 def _finalists(run: Run) -> list[Candidate]:
-    """The finalists, as decided before if nothing was searched since."""
+    """The finalists, as decided before if nothing was searched since: as many as the race has time for, by `budget.race_cost`."""
     study = run.recorder.study
     decided = _decided(study, "finalists", since="generation")
     if decided is not None:
@@ -103,18 +106,21 @@ def _finalists(run: Run) -> list[Candidate]:
     allowed = [candidate for candidate in study.candidates() if candidate.id != SEED and candidate.excess == 0]
     trained = [found for candidate in allowed if (found := point(candidate)) is not None]
     slack = _slack(run, seed)
-    budget = 0.9 * (run.time_left - _reserve(run)) * run.config.workers / run.config.finish.seeds
-    ids: list[int] = []
+    seconds, ids = _seconds(run), list[int]()
     for count in range(run.config.finish.finalists, 0, -1):
         ids = choose_finalists(seed, trained, count=count, slack=slack)
-        if sum(_training_time(run, study.candidate(number)) for number in (SEED, *ids)) <= budget:
+        bar, *times = (_training_time(run, study.candidate(number)) for number in (SEED, *ids))
+        if race_cost(bar, times, run.config.finish.seeds) <= seconds:
             break
     run.recorder.decide("finalists", {"ids": ids, "slack": slack})
     return [study.candidate(number) for number in ids]
 
 
 def _race(run: Run, chosen: Sequence[Candidate]) -> None:
-    """Trains the seed and the finalists seed by seed; who is clearly no answer drops out, those that are close get more seeds."""
+    """Trains the seed and the finalists seed by seed; who is clearly no answer drops out, those that are close get more seeds.
+
+    Before each seed that the configuration asks for it is looked, once and for all, for whom there is time.
+    """
     finish, seed = run.config.finish, run.recorder.study.seed()
     racing = list(chosen)
     for number in range(finish.seeds + finish.extra_seeds):
@@ -125,11 +131,33 @@ def _race(run: Run, chosen: Sequence[Candidate]) -> None:
         if not _run(run, iter([_full(run, candidate, number) for candidate in row]), reserve=_reserve(run)):
             return
         racing = still_racing(seed, racing, finish, seeds=number + 1)
+        if number + 1 < finish.seeds:
+            racing = _with_time(run, racing, seeds=number + 1)
+
+
+def _with_time(run: Run, racing: Sequence[Candidate], *, seeds: int) -> list[Candidate]:
+    """Those of the race that there is time for after so many seeds, as decided before if the finalists are the same."""
+    study, finish = run.recorder.study, run.config.finish
+    since = study.decisions("finalists")[-1].sequence
+    told = [one.payload for one in study.decisions("race") if one.sequence > since and one.payload["seeds"] == seeds]
+    if not told and len(racing) > 1:
+        costs = {one.id: _training_time(run, one) for one in racing}
+        chances = answers(study.seed(), racing, finish, seeds=seeds)
+        bar, rounds = _training_time(run, study.seed()), finish.seeds - seeds
+        ids = affordable(chances, costs, seed=bar, rounds=rounds, seconds=_seconds(run))
+        told = [{"seeds": seeds, "racing": [one.id for one in racing], "ids": ids}]
+        run.recorder.decide("race", told[0])
+    return [one for one in racing if not told or one.id in told[-1]["ids"]]
+
+
+def _seconds(run: Run) -> float:
+    """Seconds of all workers together that are left for full trainings."""
+    return SPENT_SHARE * (run.time_left - _reserve(run)) * run.config.workers
 
 
 def _time_for(run: Run, models: Sequence[Candidate]) -> bool:
     """Whether all of them can be trained once more in the time that is left for it."""
-    return sum(_training_time(run, one) for one in models) <= 0.9 * (run.time_left - _reserve(run)) * run.config.workers
+    return sum(_training_time(run, one) for one in models) <= _seconds(run)
 
 
 def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None:
@@ -141,7 +169,13 @@ def _decided(study: Study, kind: str, *, since: str) -> Mapping[str, Any] | None
 
 
 def _training_time(run: Run, candidate: Candidate) -> float:
-    """Seconds that one full training of a candidate is going to take, by the epochs of its short one; 0 if that is not known."""
+    """Seconds that one full training of a candidate is going to take: what the longest took, or by the epochs of its short one.
+
+    0 if neither is known.
+    """
+    took = [outcome.values["seconds"] for outcome in candidate.outcomes("full") if outcome.ok]
+    if took:
+        return float(max(took))
     per_epoch = candidate.values("short").get("seconds_per_epoch")
     return per_epoch * run.config.training.epochs + COMPILE_S if per_epoch else 0.0
 

@@ -1,7 +1,7 @@
 """Replay: whether a study is what its log says, and what its seed and config make it.
 
 Nothing is trained or measured again, and nothing is written. What hangs on the clock is counted, not compared: proposals that took
-longer than `synthesis.time_limit`, then or now, and how many finalists there was time for.
+longer than `synthesis.time_limit`, then or now, and how many finalists there was time for, first and in the race.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from alphanas.config import Config, load_config, own_code, resumed
 from alphanas.driver.cascade import Cascade
-from alphanas.driver.choice import choose_best, choose_finalists, point
+from alphanas.driver.choice import choose_best, choose_finalists, point, still_racing
 from alphanas.driver.judging import turned_away_by_score
 from alphanas.driver.learned import Learned
 from alphanas.driver.standing import SEED
@@ -178,6 +178,19 @@ def _decisions(study: Study, config: Config, found: Replay) -> None:
         able = [study.candidate(one) for one in chosen["ids"]]
         derived = choose_best(study.seed(), able, config.finish)
         found.check("decisions", "the best", best[-1].payload.get("candidate"), derived["candidate"])
+
+    _race(study, config, [study.candidate(one) for one in chosen["ids"]], finalists[-1].sequence, found)
+
+
+def _race(study: Study, config: Config, racing: list[Candidate], since: int, found: Replay) -> None:
+    """Who the time was divided among was in the race; whom there was time for hangs on the clock."""
+    decided = {one.payload["seeds"]: one.payload for one in study.decisions("race") if one.sequence > since}
+    for seeds in range(1, config.finish.seeds):
+        racing = still_racing(study.seed(), racing, config.finish, seeds=seeds)
+        if seeds not in decided:
+            continue
+        found.check("decisions", f"the race after {seeds} seeds", decided[seeds]["racing"], [one.id for one in racing])
+        racing = [one for one in racing if one.id in decided[seeds]["ids"]]
 
 
 def _proposals(study: Study, config: Config, found: Replay) -> None:

@@ -106,7 +106,7 @@ def score(run: Run, candidate: Candidate) -> Stage:
         "seed": run.recorder.study.key,
         "compilations": str(run.recorder.scratch("compilations")),
     }
-    task = Task("alphanas.scoring.tasks:score", payload, run.config.training.time_limit, f"score #{candidate.id}")
+    task = Task("alphanas.scoring.tasks:score", payload, run.config.training.stall_limit, f"score #{candidate.id}")
     return (yield from perform(run, candidate, "score", task))
 
 
@@ -114,7 +114,7 @@ def own(run: Run, candidate: Candidate, name: str) -> Stage:
     """The number that one's own function gives of the graph; a failure if it raises, or returns no finite number."""
     payload = {"graph": candidate.graph_json(), "function": name}
     label = f"{name.rpartition(':')[2]} of #{candidate.id}"
-    task = Task("alphanas.scoring.tasks:objective", payload, run.config.training.time_limit, label)
+    task = Task("alphanas.scoring.tasks:objective", payload, run.config.training.stall_limit, label)
     return (yield from perform(run, candidate, "objective", task, discriminator=name, raised="objective_failed"))
 
 
@@ -202,12 +202,13 @@ def _train(
         "weights_out": str(weights),
         "evaluate": "validation",
         "compilations": str(run.recorder.scratch("compilations")),
-        "time_limit": training.time_limit,
+        # What the seed and the finalists reach is held against each other: none of them stops halfway.
+        "time_limit": None if stage == "full" or candidate.id == SEED else training.time_limit,
         "kernels": _kernels(run),
         "curve": curve,
     }
     label = f"train #{candidate.id}" + (f" seed {discriminator}" if discriminator else "")
-    task = Task("alphanas.scoring.tasks:train", payload, training.time_limit * 1.2 + 30, label)
+    task = Task("alphanas.scoring.tasks:train", payload, training.stall_limit, label)
     outcome = yield from perform(run, candidate, stage, task, discriminator=discriminator, keeps={kind: weights})
     _keep_kernels(run, outcome.values.get("kernels") or {})
     return outcome
@@ -244,7 +245,7 @@ def test(run: Run, candidate: Candidate, seed: int) -> Stage:
         "weights": str(candidate.artifact(f"weights/full{seed}")),
         "evaluate": "test",
     }
-    task = Task("alphanas.scoring.tasks:evaluate", payload, run.config.training.time_limit, f"test #{candidate.id}")
+    task = Task("alphanas.scoring.tasks:evaluate", payload, run.config.training.stall_limit, f"test #{candidate.id}")
     return (yield from perform(run, candidate, "test", task, discriminator=str(seed)))
 
 

@@ -108,7 +108,10 @@ class LocalPool:
             thread.start()
 
     def submit(self, task: str, payload: Any, *, limit_s: float | None = None) -> Handle:
-        """Queues `module:function` with a JSON payload; `limit_s` is wall time from its start, imports included."""
+        """Queues `module:function` with a JSON payload; `limit_s` is wall time from its start, imports included.
+
+        A task that says that it gets on (`notes.progress`) has so much time from each time it does.
+        """
         if self._closed:
             raise RuntimeError("the pool is closed")
         handle = Handle.of(task, payload, limit_s, self._changed)

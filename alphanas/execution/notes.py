@@ -2,18 +2,23 @@
 
     notes.say("…")                                    # reaches the pool's `on_note`
     with notes.waiting("waiting for …"): …            # the task's time limit stands still
+    notes.progress()                                  # the task's time limit begins anew: it is slow, but does not hang
 
-Outside of a worker process nobody listens, and both do nothing else.
+Outside of a worker process nobody listens, and they do nothing else.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from alphanas.execution import frames
+
+PROGRESS_EVERY_S = 0.5
+"""Progress is passed on no more often than this, so that every step may report it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class _Channel:
     """The pipe to the parent; None outside of a worker."""
 
     descriptor: int | None = None
+    progressed: float = float("-inf")
+    """When progress was passed on last."""
 
 
 _channel = _Channel()
@@ -51,6 +58,16 @@ def pass_on(note: Note) -> None:
 def say(text: str) -> None:
     """A line that a user should read."""
     pass_on(Note(text))
+
+
+def progress() -> None:
+    """This task got on: its time limit, that of a task that hangs, counts from now."""
+    now = time.monotonic()
+    if _channel.descriptor is None or now < _channel.progressed + PROGRESS_EVERY_S:
+        return
+    _channel.progressed = now
+    with _lock:
+        frames.write(_channel.descriptor, frames.encode({"progress": True}))
 
 
 @contextmanager

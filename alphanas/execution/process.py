@@ -26,11 +26,18 @@ BOOT = "import sys; from alphanas.execution.worker import main; main(*map(int, s
 
 
 class _Clock:
-    """How long a task has run; what it waits for others does not count."""
+    """How long a task has run since it got on last; what it waits for others does not count."""
 
     def __init__(self, started: float) -> None:
         self._started, self._waited = started, 0.0
         self._stopped: float | None = None
+        self.progressed = False
+        """Whether the task said that it got on."""
+
+    def restart(self, now: float) -> None:
+        """Counts from now on."""
+        self._started, self._waited, self.progressed = now, 0.0, True
+        self._stopped = None if self._stopped is None else now
 
     def set(self, runs: bool | None, now: float) -> None:
         """Stops it, or lets it run; None leaves it."""
@@ -90,7 +97,10 @@ class WorkerProcess:
         cancelled: Callable[[], bool],
         on_note: Callable[[Note], None],
     ) -> Result:
-        """The result of one task; after a crash, at the limit of time or memory, and when it is cancelled, the worker is dead."""
+        """The result of one task; after a crash, at the limit of time or memory, and when it is cancelled, the worker is dead.
+
+        `limit_s` counts from when the task last said that it got on, or was begun.
+        """
         started = time.monotonic()
         self._clock = _Clock(started)
         self._drain_log()
@@ -114,7 +124,9 @@ class WorkerProcess:
             if not ready and self._exited():  # and what it left running holds its pipes open
                 return self._crashed(started)
             while (reply := frames.decode(self._buffer)) is not None:
-                if "note" in reply:
+                if "progress" in reply:
+                    self._clock.restart(time.monotonic())
+                elif "note" in reply:
                     self._clock.set(reply["clock"], time.monotonic())
                     on_note(Note(reply["note"], reply["clock"]))
                 elif "begun" in reply:
@@ -126,7 +138,7 @@ class WorkerProcess:
     def _broken_limit(self, waited: float, limit_s: float | None, memory_limit: int | None) -> tuple[str, str] | None:
         """(cause, message) of the limit that the task has reached."""
         if limit_s is not None and waited > limit_s:
-            return "timeout", f"no result within {limit_s:g} s"
+            return "timeout", f"no {'progress for' if self._clock.progressed else 'result within'} {limit_s:g} s"
         resident = self.resident() if memory_limit is not None else 0
         if memory_limit is not None and resident > memory_limit:
             return "out_of_memory", f"{resident >> 20} MiB resident, above the limit of {memory_limit >> 20} MiB"

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphanas.execution import turns
+from alphanas.execution import notes, turns
 from alphanas.study import environment
 from synth import Graph
 from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Formulated, Plan, Product, Question, fitting, fixed
@@ -63,6 +63,7 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
         return known
     cached = read(path)
     for key in [key for key in wanted if key not in cached]:
+        notes.progress()
         append(path, key, measured(wanted[key]))
         cached = read(path)
     return known | {key: cached[key] for key in wanted if key in cached}

@@ -18,7 +18,9 @@ PRECISIONS = ("default", "highest", "bfloat16")
 
 # Keys of the configuration's training table that say when and how often to train, not how.
 KERNELS = ("measured", "fixed")
-_ABOUT_THE_SEARCH = frozenset({"short_epochs", "rungs", "promote", "seed_epochs", "early_stop", "inherit", "time_limit"})
+_ABOUT_THE_SEARCH = frozenset(
+    {"short_epochs", "rungs", "promote", "seed_epochs", "early_stop", "inherit", "time_limit", "stall_limit"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

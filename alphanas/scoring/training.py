@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import optax  # type: ignore[import-untyped]
 
+from alphanas.execution import notes
 from alphanas.scoring.augment import AUGMENTATIONS
 from alphanas.scoring.compiled import CPU_OPTIONS, predict
 from alphanas.scoring.distillation import Distillation, Teacher, attention_loss, look, shared_taps, soft_loss, tapped
@@ -75,11 +76,11 @@ def train(
 ) -> Trained:
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
-    The same seed gives the same weights on the same machine. `start` replaces the initial weights. A `teacher` counts as
-    the recipe says, on the same pictures, augmented alike. `deadline`, on the clock of
-    `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is "diverged".
-    `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule. `hopeless` is
-    asked after every epoch, with the weights, and ends the run where it says so.
+    The same seed gives the same weights on the same machine. Every step is reported as progress of the worker's task. `start`
+    replaces the initial weights. A `teacher` counts as the recipe says, on the same pictures, augmented alike. `deadline`, on the
+    clock of `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is
+    "diverged". `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule.
+    `hopeless` is asked after every epoch, with the weights, and ends the run where it says so.
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
@@ -113,6 +114,7 @@ def train(
             )
             carry, loss = step.run(carry, decay, rate, keys[number], shown[rows], wanted[rows], taught)
             total.append(loss)
+            notes.progress()
         losses.append(float(np.mean(jax.device_get(total))))
         seconds.append(time.monotonic() - began)
         if not np.isfinite(losses[-1]):
@@ -144,6 +146,7 @@ def logits_of(graph: Graph, variables: Variables, pictures: Array) -> Array:
     for first in range(0, len(pictures), EVALUATION_BATCH):
         rows = pictures[first : first + EVALUATION_BATCH]
         padding = ((0, EVALUATION_BATCH - len(rows)), *((0, 0),) * (rows.ndim - 1))
+        notes.progress()
         batches.append(np.asarray(predict(graph, variables, np.pad(rows, padding)))[: len(rows)])
     return np.concatenate(batches).astype(np.float64)
 

@@ -147,3 +147,15 @@ def note_and_wait(payload: tuple[str, str]) -> None:
     Path(payload[0]).touch()
     while not Path(payload[1]).exists():
         time.sleep(0.1)
+
+
+def get_on(payload: tuple[int, float, float]) -> str:
+    """Takes so many steps of so many seconds and reports each; then says nothing for as long as it is told."""
+    from alphanas.execution import notes
+
+    steps, each, silent = payload
+    for _ in range(steps):
+        time.sleep(each)
+        notes.progress()
+    time.sleep(silent)
+    return "done"

@@ -115,6 +115,14 @@ def test_a_payload_that_is_not_json_is_the_callers_error(pool: LocalPool) -> Non
         submit(pool, "echo", object())
 
 
+def test_a_slow_task_that_gets_on_is_told_from_one_that_hangs(pool: LocalPool) -> None:
+    slow, hung = submit(pool, "get_on", (5, 0.6, 0.0), limit_s=1.8), submit(pool, "get_on", (2, 0.6, 3600.0), limit_s=1.8)
+    assert slow.result(timeout=60) == Completed("done", ANY)
+    result = hung.result(timeout=60)
+    assert isinstance(result, Failed) and result.cause == "timeout" and "no progress for 1.8 s" in result.message
+    assert result.seconds > 1.2 + 1.8
+
+
 def test_a_hang_ends_at_its_limit(pool: LocalPool) -> None:
     started = time.monotonic()
     result = submit(pool, "hang", limit_s=0.5).result(timeout=10)
