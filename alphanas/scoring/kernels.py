@@ -1,4 +1,4 @@
-"""Which formulations of grouped, depthwise and 1×1 convolutions train fastest on this machine, measured once for each shape.
+"""Which formulations of convolutions train fastest on this machine, measured once for each shape.
 
 What was measured is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder), one line of JSON for
 each shape in one file for each JAX version, processor and number of threads; the first line on a shape counts, so that all
@@ -45,8 +45,7 @@ def questions(graph: Graph, batch: int) -> dict[str, Question]:
         if isinstance(node.op, Formulated):
             shapes = [graph.values[name].aval(batch).shape for name in node.inputs]
             question = node.op.question(*shapes, dtype=graph.values[node.inputs[0]].dtype)
-            if question is not None:
-                found[question.key] = question
+            found[question.key] = question
     return found
 
 
@@ -136,7 +135,10 @@ def _of_batch(q: Question, batch: int) -> Question:
 
 
 def _fastest(question: Question, table: Mapping[str, Product], rule: str, *arguments: np.ndarray) -> str:
-    times = seconds(question, table, tuple(dict.fromkeys((rule, *fitting(question, table)))), *arguments)
+    names = tuple(dict.fromkeys((rule, *fitting(question, table))))
+    if len(names) == 1:
+        return rule
+    times = seconds(question, table, names, *arguments)
     best = min(times, key=lambda name: times[name])
     return best if times[best] < MARGIN * times[rule] else rule
 

@@ -51,7 +51,7 @@ class Recipe:
     """Of matrix products and convolutions in training: the device's default, "highest", or "bfloat16" with float32 sums."""
 
     kernels: str = "fixed"
-    """How grouped, depthwise and 1×1 convolutions are computed: "fixed" by a rule, or as "measured" here, once a shape."""
+    """How convolutions are computed: "fixed" by a rule, or as "measured" here, once a shape."""
 
     def __post_init__(self) -> None:
         if self.kernels not in KERNELS:

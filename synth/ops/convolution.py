@@ -64,19 +64,17 @@ class _Convolution(ModalOp, Formulated):
         """The same function, in the formulation that is fast: XLA's grouped gradients are 20 to 50 times slow on CPU."""
         (x,) = inputs
         kernel = weights["kernel"]
-        question = self.question(x.shape, dtype=str(x.dtype)) if jax.default_backend() == "cpu" else None
-        if question is None:
+        if jax.default_backend() != "cpu":
             return self._biased(weights, self._convolve(x, kernel, self._groups(x.shape[-1])[0])), {}
+        question = self.question(x.shape, dtype=str(x.dtype))
         return self._biased(weights, formulations.convolve(question, x, kernel)), {}
 
-    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question | None:
-        """What is to be planned for an input of this shape; None for a dense convolution of a window, which XLA does well."""
+    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question:
+        """What is to be planned for an input of this shape."""
         (shape,) = inputs
         groups, features = self._groups(shape[-1])
         rank = len(shape) - 2
         window, stride, dilation = (per_axis(axes, rank) for axes in (self.kernel, self.stride, self.dilation))
-        if groups == 1 and max(window) > 1:
-            return None
         reach = tuple((side - 1) * step + 1 for side, step in zip(window, dilation, strict=True))
         padding = self.padding
         pads = jax.lax.padtype_to_pads(shape[1:-1], reach, stride, padding) if isinstance(padding, str) else padding

@@ -1,4 +1,4 @@
-"""Grouped, depthwise and 1×1 convolutions in training: equal ways to compute them, of which XLA runs some 50 times slower on CPUs.
+"""Convolutions in training: equal ways to compute them, of which XLA runs some 50 times slower than others on CPUs.
 
 A convolution is linear in its input and in its kernel, so that a training step computes three products: the output, the slope for
 the input and the slope for the kernel. Each has a table of formulations that compute the same to rounding, and a `Plan` names one
@@ -18,10 +18,10 @@ import functools
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +82,8 @@ class Formulated(ABC):
     """An op that has several equal formulations in training."""
 
     @abstractmethod
-    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question | None:
-        """What is to be planned for inputs of these shapes; None where there is one formulation alone."""
+    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question:
+        """What is to be planned for inputs of these shapes."""
 
 
 Product = Callable[[Question, jax.Array, jax.Array], jax.Array]
@@ -182,6 +182,39 @@ def _joint_sums(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.stack(jax.lax.reduce(parts, zeros, added, tuple(range(slope.ndim - 1)))).reshape(q.kernel)
 
 
+def _crossed(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
+    """The slope for the kernel of a dense convolution as one matrix product without waste: places of the window along the last
+    axis are shifts of the output's slope, those along the axes before are shifts of the input, and each pair of shifts is a place.
+    """
+    *window, side = q.window
+    rows = _side_by_side([seen for _, seen in _places(_without_last(q), x)])
+    width, count, step, gap, (low, _) = q.input[-2], q.output[-2], q.stride[-1], q.dilation[-1], q.padding[-1]
+    still = [(0, 0, 0)] * (slope.ndim - 2)
+    zero = jnp.zeros((), slope.dtype)
+    shifts = [(place * gap - low, width - (place * gap - low) - ((count - 1) * step + 1), step - 1) for place in range(side)]
+    columns = _side_by_side([jax.lax.pad(slope, zero, [*still, shift, (0, 0, 0)]) for shift in shifts])
+    found = (rows.reshape(-1, rows.shape[-1]).T @ columns.reshape(-1, columns.shape[-1])).reshape(
+        *window, x.shape[-1], side, slope.shape[-1]
+    )
+    return jnp.moveaxis(found, -2, -3)
+
+
+def _without_last(q: Question) -> Question:
+    """The question without a window along the last axis, where each position sees itself."""
+    return replace(
+        q,
+        kernel=(*q.window[:-1], 1, *q.kernel[-2:]),
+        stride=(*q.stride[:-1], 1),
+        dilation=(*q.dilation[:-1], 1),
+        padding=(*q.padding[:-1], (0, 0)),
+    )
+
+
+def _side_by_side(parts: Sequence[jax.Array]) -> jax.Array:
+    """Arrays next to one another along their features, or the only one as it is."""
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+
 def _to_input(forward: Product) -> Product:
     """(slope, kernel) to the slope for the input, as the transposed of a formulation of the output."""
 
@@ -208,29 +241,43 @@ TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENE
 TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GENERAL.items()} | {
     "sums": _sums,
     "joint_sums": _joint_sums,
+    "crossed": _crossed,
 }
 """(question, input, kernel) to the output; (question, slope, kernel) and (question, input, slope) to the slopes."""
 
 _DEPTHWISE_ONLY = frozenset({"shifts", "sums", "joint_sums"})
 MOST_GROUPS = 32
 """More convolutions or products than this in one op compile slowly and never win."""
+MOST_COPIED = 2**20
+"""Values for each picture that crossing may copy its operands to."""
 
 
 def fitting(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
     """The formulations of a table that are worth trying: dense kernels of many channels are mostly zeros, many groups many ops."""
     if q.groups == 1:
-        return ("native", "products")
+        return _fitting_dense(q, table)
     if q.depthwise:
         dense = ("dense",) if q.input[-1] <= 2 * MOST_GROUPS else ()
         return tuple(name for name in table if name in _DEPTHWISE_ONLY or name in dense)
-    general = tuple(name for name in table if name not in _DEPTHWISE_ONLY)
+    general = tuple(name for name in table if name in _GENERAL)
     return general if q.groups <= MOST_GROUPS else tuple(name for name in general if name != "split")
+
+
+def _fitting_dense(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
+    """XLA does dense windows well but for the slope of the kernel."""
+    if math.prod(q.window) == 1:
+        return ("native", "products")
+    copied = math.prod(q.output[1:-2]) * q.input[-2] * (math.prod(q.window[:-1]) * q.input[-1] + q.window[-1] * q.kernel[-1])
+    return tuple(name for name in table if name == "native" or (name == "crossed" and copied <= MOST_COPIED))
 
 
 def fixed(q: Question) -> Plan:
     """The plan where nothing was measured, by a rule that held on the machines that were looked at."""
     if q.depthwise:
         return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
+    if q.groups == 1 and math.prod(q.window) > 1:
+        crossed = max(q.stride) == 1 and "crossed" in fitting(q, TO_KERNEL)
+        return Plan("native", "native", "crossed" if crossed else "native")
     wide = q.kernel[-2] >= 8 and q.input[-1] > MOST_GROUPS >= q.groups
     output = "native" if q.groups == 1 else "split" if wide else "dense"
     if math.prod(q.window) == 1:

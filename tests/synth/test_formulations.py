@@ -28,6 +28,15 @@ CASES = {
     "depthwise, dilated, own padding": (DepthwiseConv(dilation=2, stride=2, padding=((3, 0), (1, 2))), (2, 8, 9, 3)),
     "depthwise, wider padding than window": (DepthwiseConv(kernel=1, padding=((2, 2), (0, 1))), (2, 4, 5, 3)),
     "depthwise, one axis": (DepthwiseConv(kernel=7), (2, 11, 3)),
+    "dense": (Conv(features=5), (2, 7, 6, 4)),
+    "dense, 5×5, strided": (Conv(features=3, kernel=5, stride=2), (2, 9, 8, 4)),
+    "dense, own padding": (
+        Conv(features=3, kernel=(3, 2), dilation=2, stride=(2, 3), padding=((3, 0), (1, 4))),
+        (2, 8, 9, 2),
+    ),
+    "dense, unpadded": (Conv(features=3, kernel=(2, 4), padding="VALID"), (2, 5, 9, 2)),
+    "dense, one axis": (Conv(features=3, kernel=4), (3, 9, 2)),
+    "dense, three axes": (Conv(features=3, stride=2), (2, 4, 5, 6, 2)),
 }
 
 
@@ -35,7 +44,6 @@ def asked(name: str) -> tuple[Question, jax.Array, jax.Array, jax.Array]:
     """(question, input, kernel, a slope of the output)."""
     op, shape = CASES[name]
     question = op.question(shape, dtype="float32")
-    assert question is not None
     rng = np.random.default_rng(0)
     arrays = [jnp.asarray(rng.standard_normal(size), jnp.float32) for size in (shape, question.kernel, question.output)]
     return question, arrays[0], arrays[1], arrays[2]
@@ -53,7 +61,7 @@ def oracle(question: Question) -> Callable[..., Any]:
     )
 
 
-QUICK = {"grouped, strided", "1×1", "depthwise, dilated, own padding", "depthwise, multiplied"}
+QUICK = {"dense, own padding", "grouped, strided", "1×1", "depthwise, dilated, own padding", "depthwise, multiplied"}
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
@@ -114,8 +122,10 @@ def test_a_plan_decides_what_is_traced_and_only_inside() -> None:
     assert planned(question) == fixed(question)
 
 
-def test_a_dense_window_has_nothing_to_plan_and_the_batch_does_not_matter() -> None:
-    assert Conv(features=4).question((1, 8, 8, 4), dtype="float32") is None
+def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter() -> None:
+    dense, large = (Conv(features=64).question((1, side, side, 64), dtype="float32") for side in (8, 64))
+    assert fitting(dense, FORWARD) == fitting(dense, TO_INPUT) == ("native",) == fitting(large, TO_KERNEL)
+    assert fitting(dense, TO_KERNEL) == ("native", "crossed")
     one, many = (DepthwiseConv().question((batch, 8, 8, 4), dtype="float32") for batch in (1, 64))
-    assert one is not None and many is not None and one.key == many.key
+    assert one.key == many.key and fixed(one) == fixed(many)
     assert many.macs == 64 * one.macs == 64 * 8 * 8 * 4 * 9
