@@ -17,6 +17,7 @@ import numpy as np
 
 from alphanas.execution import TaskFailure
 from alphanas.hardware import devices, timing
+from alphanas.hardware.predicting import SMALL_NETWORK_S
 from alphanas.hardware.program import NotLowerable
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 KNOB_SECONDS = 40.0
 QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 """For what runs once: XLA compiles MobileNetV2 in less than half the time."""
-SMALL_NETWORK_S = 0.001
-"""Networks whose kernels take less together are also tried with every kernel on one thread."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,8 +79,10 @@ class Contest:
         calm = [latency for latency in found if latency.median < DISTURBED * seconds] or [min(found, key=lambda each: each.median)]
         return min(calm, key=lambda latency: latency.spread / latency.median)
 
-    def handed_over(self, place: int, weights: Sequence[int]) -> float:
+    def handed_over(self, place: int, weights: Sequence[int]) -> tuple[float, float]:
         """Seconds of one run that follows another kernel's, on this thread: what it reads, save `weights`, was written just before.
+
+        Both quartiles.
 
         Other threads have to fetch their share of that, and may have to be woken: what a loop of runs alone does not show.
         """
@@ -96,8 +98,9 @@ class Contest:
                 middle = time.perf_counter()
                 self._nothing(*own)
                 times.append((middle - begin, time.perf_counter() - middle))
-        run, call = (float(np.percentile([pair[which] for pair in times], 25)) for which in (0, 1))
-        return max(run - call, 0.0)
+        call = float(np.percentile([pair[1] for pair in times], 25))
+        low, high = (max(float(np.percentile([pair[0] for pair in times], percent)) - call, 0.0) for percent in (25, 75))
+        return low, high
 
     def _function(self, place: int) -> Any:
         name = self._names[place]
@@ -113,7 +116,7 @@ class Contest:
         function, own = self._function(place), self._arrays[place]
         sizes = [int(np.prod(array.shape)) * np.dtype(str(array.dtype)).itemsize for array in own]
         heavy = sum(sizes[position] for position in weights)
-        fresh = max(0.0, self.handed_over(place, weights) - self.best_of(place))
+        fresh = max(0.0, self.handed_over(place, weights)[0] - self.best_of(place))
         found: list[tuple[int, float]] = [(FEW_BYTES, fresh)]
         for round_bytes in ROUNDS_BYTES:
             values = min(MOST_COPIES, -(-ROUNDS_BYTES[0] // max(1, sum(sizes))))

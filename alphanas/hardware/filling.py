@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphanas.execution import TaskFailure
-from alphanas.hardware.predicting import complete, footprint, seconds_of
+from alphanas.hardware.predicting import complete, footprint, seconds_of, usual_pace
 from alphanas.hardware.program import NotLowerable
 from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Record, Records
 
@@ -82,8 +82,8 @@ def try_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:
 def predict(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The latency of the one model in `models` as the sum of its kernels' records; those unknown are tuned within `within_s`.
 
-    Result: latency_ms (null where a kernel is left unknown), how ("records"), known (distinct kernels on record before), tuned and
-    unknown (now), kernels (calls), batch, threads, device, notes.
+    Result: latency_ms (null where a kernel is left unknown), how ("records"), pace (seconds of `hardware.pace` that it holds at),
+    known (distinct kernels on record before), tuned and unknown (now), kernels (calls), batch, threads, device, notes.
     """
     from alphanas.hardware import tasks, tuning
     from alphanas.hardware.overhead import known_overhead
@@ -105,6 +105,7 @@ def predict(payload: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "latency_ms": _predicted(lowered, now, overhead),
             "how": "records",
+            "pace": usual_pace(now.values()),
             "known": len(keys & ready),
             "tuned": len({key for key in keys - ready if complete(now.get(key))}),
             "unknown": len({key for key in keys if not complete(now.get(key))}),
@@ -158,7 +159,7 @@ def _predicted(lowered: Lowered, known: Mapping[str, Record], overhead: Mapping[
     if not all(complete(known.get(key)) for key in keys):
         return None
     size = footprint(lowered.flat, [call.output for call in lowered.calls])
-    return 1e3 * seconds_of([known[key] for key in keys], size, overhead)
+    return 1e3 * seconds_of([known[key] for key in keys], size, overhead, usual_pace(known.values()))
 
 
 def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:

@@ -26,8 +26,6 @@ REPEATS = 15
 PEAK_ROUNDS = 5
 PEAK_DEPTH = 64
 PEAK_TURNS = 20_000
-TILE_ROWS, TILE_VECTORS = 6, 2
-"""The product that the peak is measured on: six rows, two vectors of columns, all in the nearest cache."""
 
 
 def profile(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,31 +182,10 @@ def named(lowered: Lowered, output: int, anchor: Step | None) -> str:
 def peak_flops(machine: Machine) -> float:
     """Operations a second (two a multiply-add) that a product reaches on all threads when all it reads is in the nearest cache."""
     import tvm
-    from tvm import s_tir, te
 
-    lanes, threads = machine.lanes, machine.threads
-    left = te.placeholder((threads, TILE_ROWS, PEAK_DEPTH), "float32", "left")
-    right = te.placeholder((threads, PEAK_DEPTH, TILE_VECTORS, lanes), "float32", "right")
-    turn, depth = te.reduce_axis((0, PEAK_TURNS), "turn"), te.reduce_axis((0, PEAK_DEPTH), "depth")
-    shape = (threads, TILE_ROWS, TILE_VECTORS, lanes)
-    product = te.compute(
-        shape, lambda t, i, v, lane: te.sum(left[t, i, depth] * right[t, depth, v, lane], axis=[turn, depth]), "product"
-    )
-    schedule = s_tir.Schedule(te.create_prim_func([left, right, product]))
-    block = schedule.get_sblock("product")
-    write = schedule.cache_write(block, 0, "local")
-    thread, *tile, turns, depths = schedule.get_loops(block)
-    schedule.reverse_compute_at(write, thread)
-    schedule.reorder(turns, depths, *tile)
-    schedule.parallel(thread)
-    schedule.vectorize(tile[-1])
-    for loop in tile[:-1]:
-        schedule.unroll(loop)
-    schedule.decompose_reduction(block, turns)
-    schedule.vectorize(schedule.get_loops(write)[-1])
-    function = schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr("global_symbol", "peak")
-    compiled = tvm.compile(tvm.IRModule({"peak": function}), target=machine.target).jit()
-    shapes = ((threads, TILE_ROWS, PEAK_DEPTH), (threads, PEAK_DEPTH, TILE_VECTORS, lanes), shape)
-    arrays = [tvm.runtime.tensor(np.ones(item, np.float32)) for item in shapes]
-    timer = compiled.time_evaluator("peak", tvm.cpu(), number=1, repeat=PEAK_ROUNDS)
-    return 2.0 * math.prod(shape) * PEAK_TURNS * PEAK_DEPTH / float(min(timer(*arrays).results))
+    from alphanas.hardware import pace
+
+    compiled, arrays = pace.product(machine, threads=machine.threads, depth=PEAK_DEPTH, turns=PEAK_TURNS)
+    timer = compiled.time_evaluator("product", tvm.cpu(), number=1, repeat=PEAK_ROUNDS)
+    work = math.prod(int(size) for size in arrays[-1].shape) * PEAK_TURNS * PEAK_DEPTH
+    return 2.0 * work / float(min(timer(*arrays).results))

@@ -35,8 +35,11 @@ from typing import Any
 from alphanas.errors import FAILED, UserError
 from alphanas.hardware.program import Storage
 
-FORMAT = 2
-MIGRATIONS = {1: "ALTER TABLE records ADD COLUMN caches TEXT NOT NULL DEFAULT '[]'"}
+FORMAT = 3
+MIGRATIONS = {
+    1: ("ALTER TABLE records ADD COLUMN caches TEXT NOT NULL DEFAULT '[]'",),
+    2: ("ALTER TABLE records ADD COLUMN pace REAL", "ALTER TABLE records ADD COLUMN alone REAL"),
+}
 """Format → what makes it the next one."""
 BUSY_S = 30.0
 LARGEST = 1 << 30
@@ -51,8 +54,11 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS records (
         device INTEGER NOT NULL REFERENCES devices(id), kernel TEXT NOT NULL, how TEXT NOT NULL, kind TEXT NOT NULL,
         work INTEGER NOT NULL, storage TEXT NOT NULL, schedule TEXT NOT NULL, seconds REAL NOT NULL, spread REAL NOT NULL,
-        trials INTEGER NOT NULL, time REAL NOT NULL, caches TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (device, kernel, how))""",
+        trials INTEGER NOT NULL, time REAL NOT NULL, caches TEXT NOT NULL DEFAULT '[]', pace REAL, alone REAL,
+        PRIMARY KEY (device, kernel, how))""",
 )
+
+COLUMNS = "device, kernel, how, kind, work, storage, schedule, seconds, spread, trials, time, caches, pace, alone"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class Record:
     range. `storage` is how the result lies in memory; `work` counts multiply-adds. `caches` says how many seconds more a run takes
     among so many bytes of other data, in rising order: alone, a kernel finds what it reads in the nearest caches, and in those of
     the thread that reads it. The first is for FEW_BYTES; records of before that was measured begin with more.
+
+    `pace` is what `hardware.pace` took beside it, and None in records of before that was measured. `alone` is a run on one thread
+    that follows another kernel's, where the schedule shares its work among threads; None where it does not.
     """
 
     kernel: str
@@ -94,6 +103,8 @@ class Record:
     trials: int = 0
     time: float = field(default_factory=time.time)
     caches: tuple[tuple[int, float], ...] = ()
+    pace: float | None = None
+    alone: float | None = None
 
     @property
     def unsteadiness(self) -> float:
@@ -149,7 +160,7 @@ NO_KERNELS = frozenset(
         "metaschedule",
         "outline",
     }
-    | {"overhead", "predicting", "profile", "records", "spending", "tasks", "timing", "tuning"}
+    | {"overhead", "pace", "predicting", "profile", "records", "spending", "tasks", "timing", "tuning"}
 )
 """The modules of this room that a kernel's code does not depend on."""
 
@@ -210,13 +221,14 @@ class Records:
         """Keeps a record, unless there is one of its kind that was found by as many trials and spreads no more."""
         before = self.find(device, record.kernel, record.how)
         better = before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness
-        if before is not None and better and len(before.caches) >= len(record.caches):
+        less = before is not None and (len(before.caches) < len(record.caches) or (before.pace is None and record.pace is not None))
+        if better and not less:
             return
         storage = json.dumps(dataclasses.asdict(record.storage))
         schedule = json.dumps(record.schedule)
         row = (record.kernel, record.how, record.kind, record.work, storage, schedule, record.seconds, record.spread)
-        statement = f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * 12)})"
-        kept = self._write(device, statement, *row, record.trials, record.time, json.dumps(record.caches))
+        values = (*row, record.trials, record.time, json.dumps(record.caches), record.pace, record.alone)
+        kept = self._write(device, f"INSERT OR REPLACE INTO records ({COLUMNS}) VALUES ({', '.join('?' * 14)})", *values)
         if not kept:
             self._unkept[device, record.kernel, record.how] = record
 
@@ -404,7 +416,8 @@ def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
     if 0 < format_ < FORMAT:
         connection.execute("BEGIN IMMEDIATE")
         for passed in range(_looked_at(connection)[0], FORMAT):  # another process may have come first
-            connection.execute(MIGRATIONS[passed])
+            for statement in MIGRATIONS[passed]:
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {passed + 1}")
         connection.execute("COMMIT")
     if not {"devices", "records"} <= tables:
@@ -453,7 +466,9 @@ def _record(row: sqlite3.Row) -> Record | None:
         kept = Storage(tuple(map(int, storage["shape"])), tuple(map(int, storage["filled"])), str(storage["dtype"]))
         numbers = float(row["seconds"]), float(row["spread"]), int(row["trials"]), float(row["time"])
         caches = tuple((int(size), float(more)) for size, more in _json(row["caches"]))
-        return Record(str(row["kernel"]), str(row["how"]), str(row["kind"]), int(row["work"]), kept, schedule, *numbers, caches)
+        measured = tuple(None if row[name] is None else float(row[name]) for name in ("pace", "alone"))
+        head = str(row["kernel"]), str(row["how"]), str(row["kind"]), int(row["work"]), kept, schedule
+        return Record(*head, *numbers, caches, *measured)
     except (KeyError, TypeError, ValueError):
         return None
 

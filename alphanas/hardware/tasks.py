@@ -16,6 +16,7 @@ from alphanas.execution.turns import turn
 from alphanas.hardware import devices, timing
 
 MEASURE = "alphanas.hardware.tasks:measure"
+PACE = "the machine's pace"
 
 
 def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,8 +25,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
     Payload: graph (JSON text), weights (path of a safetensors file, or null for initial ones), backend, batch, trials, threads,
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
     repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime
-    runs) or onnx_problem (why there is none), target (see `devices`; "cpu" by default). Latencies are of one call from Python with
-    inputs in place, result awaited.
+    runs) or onnx_problem (why there is none), target (see `devices`; "cpu" by default), pace (whether `hardware.pace` takes its
+    turns too, as pace_ms). Latencies are of one call from Python with inputs in place, result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
@@ -112,9 +113,12 @@ def _in_turns(
         results[name] = {"backend": backend, **prepared.facts, "max_error": error, "build_seconds": built}
         results[name] |= {"threads": model.threads, "batch": payload["batch"], "dtype": str(model.inputs[0].dtype)}
     several = len({backend for backend, _ in contenders.values()}) > 1
-    latencies = _timed(runs, payload, rest=several)
+    latencies = dict(_timed(_with_pace(runs, payload), payload, rest=several))
+    beside = latencies.pop(PACE, None)
     for name, latency in latencies.items():
         results[name] |= _figures(latency)
+        if beside is not None:
+            results[name]["pace_ms"] = 1e3 * beside.median
         if payload.get("samples"):
             results[name]["samples_ms"] = [1e3 * sample for sample in latency.samples]
         if (other := references.get(name)) in latencies:
@@ -122,6 +126,16 @@ def _in_turns(
             interval = [found.low, found.high]
             results[name]["ratio_to"] = {"name": other, "ratio": found.value, "interval": interval, "verdict": found.verdict}
     return results
+
+
+def _with_pace(runs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The programs, and the machine's pace with them where it is asked for."""
+    if not runs or not payload.get("pace"):
+        return dict(runs)
+    from alphanas.hardware import pace
+    from alphanas.hardware.machine import this_machine
+
+    return {**runs, PACE: pace.runner(this_machine(payload["threads"]))}
 
 
 def _timed(runs: Mapping[str, Any], payload: Mapping[str, Any], *, rest: bool) -> dict[str, timing.Latency]:

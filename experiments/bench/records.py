@@ -4,8 +4,12 @@
 
 Each network's kernels are tuned first, into the given records (a second run finds them there). Then, network by network, it is
 built and measured whole under the schedules on record, and predicted as the sum of its kernels' records and the measured overhead.
-The error is |predicted / measured - 1|. Networks: zoo models at 32×32, the same at other widths, edits as a search makes them, and
-some at 224×224. With --rows, networks measured by an earlier run are read from that file and not measured again.
+The error is |predicted / measured - 1|. Records hold at the machine's usual pace (`alphanas.hardware.pace`), which a shared machine
+leaves from minute to minute: the pace takes its turns with each network, and `predicted_ms` is the sum times the pace now over the
+usual one; `at_usual_pace_ms` is the sum as it is. No prediction is made after its network was measured.
+
+Networks: zoo models at 32×32, the same at other widths, edits as a search makes them, and some at 224×224. With --rows, networks
+measured by an earlier run are read from that file and not measured again.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.tune_only:
             for name, graph in graphs.items():
                 if name not in rows and name not in failed:
-                    rows[name] = {**_measured(pool, graph, shared), **_prediction(tuned[name])}
+                    rows[name] = _paced(_measured(pool, graph, shared), tuned[name])
                     _keep(options.rows, rows)
         good = {name: row for name, row in rows.items() if "failure" not in row and name in graphs}
         device = next((Device(**result["device"]) for result in tuned.values() if "device" in result), None)
@@ -109,16 +113,22 @@ def _tuned(pool: LocalPool, name: str, graph: Graph, shared: Mapping[str, Any]) 
 
 
 def _measured(pool: LocalPool, graph: Graph, shared: Mapping[str, Any]) -> dict[str, Any]:
-    payload = {**shared, "graph": graph.to_json(), "weights": None, "backend": "tvm", "check": False, "knob_seconds": TUNE_S}
+    how = {"backend": "tvm", "check": False, "knob_seconds": TUNE_S, "pace": True}
+    payload = {**shared, "graph": graph.to_json(), "weights": None, **how}
     result = pool.submit(MEASURE, payload, limit_s=MEASURE_S).result()
     if not isinstance(result, Completed):
         return {"failure": result.cause, "message": result.message}
-    told = ("median_ms", "spread_ms", "steady", "schedule", "tuned", "candidates", "kernels_sharing_threads", "build_seconds")
-    return {key: result.value[key] for key in told}
+    told = ("median_ms", "spread_ms", "pace_ms", "steady", "schedule", "tuned", "candidates", "kernels_sharing_threads")
+    return {key: result.value[key] for key in (*told, "build_seconds")}
 
 
-def _prediction(tuned: Mapping[str, Any]) -> dict[str, Any]:
-    return {"predicted_ms": tuned["latency_ms"], "kernels": tuned["kernels"]}
+def _paced(measured: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, with what was predicted before, brought to the pace that the machine then had."""
+    if "failure" in measured:
+        return dict(measured)
+    factor = measured["pace_ms"] / (1e3 * tuned["pace"])
+    predicted = {"predicted_ms": factor * tuned["latency_ms"], "at_usual_pace_ms": tuned["latency_ms"], "pace_of_usual": factor}
+    return {**measured, **predicted, "kernels": tuned["kernels"]}
 
 
 def _kept(path: Path | None) -> dict[str, Any]:
@@ -131,11 +141,14 @@ def _keep(path: Path | None, rows: Mapping[str, Any]) -> None:
 
 
 def _agreement(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    errors = {name: row["predicted_ms"] / row["median_ms"] - 1 for name, row in rows.items()}
+    return {"networks": len(rows)} | {name: _of(rows, name) for name in ("predicted_ms", "at_usual_pace_ms")}
+
+
+def _of(rows: Mapping[str, Mapping[str, Any]], predicted: str) -> dict[str, Any]:
+    errors = {name: row[predicted] / row["median_ms"] - 1 for name, row in rows.items()}
     sizes = [abs(error) for error in errors.values()]
-    pairs = [(row["predicted_ms"], row["median_ms"]) for row in rows.values()]
+    pairs = [(row[predicted], row["median_ms"]) for row in rows.values()]
     return {
-        "networks": len(rows),
         "median_error": statistics.median(sizes) if sizes else None,
         "worst_error": max(sizes, default=None),
         "spearman": float(spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 2 else None,

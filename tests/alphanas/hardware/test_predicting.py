@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from alphanas.hardware.identity import identify
 from alphanas.hardware.outline import outline
-from alphanas.hardware.predicting import Predictor, complete, more
+from alphanas.hardware.predicting import Predictor, complete, more, seconds_of
 from alphanas.hardware.program import Storage
 from alphanas.hardware.records import FEW_BYTES, TEMPLATE, Device, Record, Records
 from alphanas.hardware.spending import Need, shares
@@ -34,7 +35,10 @@ def keys(graph: Graph, batch: int) -> Counter[str]:
     return Counter(identify(plan, producers, storages, kernel, HERE.lanes).key for kernel in plan.kernels)
 
 
-def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float], caches: Caches = NO_CACHES) -> None:
+PACE = 5e-5
+
+
+def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float], caches: Caches = NO_CACHES, **more: Any) -> None:
     plan = outline(graph, batch)
     producers = {step.output: step for step in plan.flat.steps}
     storages: dict[int, Storage] = {}
@@ -43,7 +47,8 @@ def fill(store: Records, graph: Graph, batch: int, seconds: dict[str, float], ca
         kind = plan.flat.types[kernel.output]
         storages[kernel.output] = Storage(kind.shape, kind.shape, kind.dtype)
         if key in seconds:
-            store.add(HERE, Record(key, TEMPLATE, "map", 1, storages[kernel.output], {}, seconds[key], caches=caches))
+            facts = {"caches": caches, "pace": PACE, **more}
+            store.add(HERE, Record(key, TEMPLATE, "map", 1, storages[kernel.output], {}, seconds[key], **facts))
 
 
 @pytest.mark.parametrize("name", ["resnet8", "vit_nano"])
@@ -73,8 +78,33 @@ def test_a_kernel_takes_longer_the_more_data_the_network_goes_through() -> None:
     assert predicted[0].seconds < predicted[1].seconds  # type: ignore[operator]
 
 
-def with_caches(caches: Caches) -> Record:
-    return Record("k", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, 1e-6, caches=caches)
+@pytest.mark.parametrize("slower", [0.5, 1.0, 3.0])
+def test_records_of_a_slower_minute_predict_the_same(slower: float) -> None:
+    with Records.open(None) as store:
+        store.set_overhead(HERE, {"call": 0.0, "kernel": 0.0})
+        graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+        first, *others = keys(graph, 1)
+        fill(store, graph, 1, dict.fromkeys(others, 1e-6))
+        fill(store, graph, 1, {first: slower * 1e-6}, ((FEW_BYTES, slower * 1e-6),), pace=slower * PACE)
+        found = Predictor(store, HERE, 1)(graph)
+    assert found.seconds == pytest.approx((found.calls + keys(graph, 1)[first]) * 1e-6)
+
+
+@pytest.mark.parametrize(("each", "alone", "wanted"), [(1e-6, 0.5e-6, 0.5e-6), (1e-6, 2e-6, 1e-6), (1e-3, 0.5e-3, 1e-3)])
+def test_a_small_network_takes_one_thread_where_that_is_faster_as_it_is_built(each: float, alone: float, wanted: float) -> None:
+    records = [
+        Record(f"k{n}", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, each, caches=NO_CACHES, pace=PACE, alone=alone)
+        for n in range(4)
+    ]
+    assert seconds_of(records, 1, {"call": 0.0, "kernel": 0.0}, PACE) == pytest.approx(4 * wanted)
+
+
+def with_caches(caches: Caches, pace: float | None = PACE) -> Record:
+    return Record("k", TEMPLATE, "map", 1, Storage((1,), (1,), "float32"), {}, 1e-6, caches=caches, pace=pace)
+
+
+def test_a_record_without_the_pace_beside_it_is_not_complete() -> None:
+    assert complete(with_caches(NO_CACHES)) and not complete(with_caches(NO_CACHES, None))
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(1, 1e-6), (1 << 18, 1e-6), (1 << 20, 2e-6), (1 << 22, 3e-6), (1 << 30, 7e-6)])

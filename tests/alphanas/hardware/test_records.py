@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,8 @@ def record(kernel: str = "k", seconds: float = 1e-3, *, how: str = TEMPLATE, tri
         trials,
         5.0,
         ((4096, 1e-6),),
+        5e-5,
+        2e-3,
     )
 
 
@@ -123,13 +126,18 @@ def test_a_file_of_something_else_is_refused_and_stays(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_file_of_an_older_version_is_made_a_new_one_and_keeps_its_records(path: Path) -> None:
+@pytest.mark.parametrize(("format_", "missing"), [(1, ("caches", "pace", "alone")), (2, ("pace", "alone"))])
+def test_a_file_of_an_older_version_is_made_a_new_one_and_keeps_its_records(
+    path: Path, format_: int, missing: tuple[str, ...]
+) -> None:
+    unknown: dict[str, Any] = {"caches": (), "pace": None, "alone": None}
     with Records.open(path) as store:
         store.add(HERE, record())
-        store._connection.execute("ALTER TABLE records DROP COLUMN caches")
-        store._connection.execute("PRAGMA user_version = 1")
+        for column in missing:
+            store._connection.execute(f"ALTER TABLE records DROP COLUMN {column}")
+        store._connection.execute(f"PRAGMA user_version = {format_}")
     with Records.open(path) as store:
-        assert store.known(HERE) == {"k": dataclasses.replace(record(), caches=())}
+        assert store.known(HERE) == {"k": dataclasses.replace(record(), **{name: unknown[name] for name in missing})}
         store.add(HERE, record())
         assert store.known(HERE) == {"k": record()}
 
