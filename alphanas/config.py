@@ -179,7 +179,7 @@ class Training:
     kernels: str = option(
         "measured",
         OneOf(("measured", "fixed")),
-        "grouped, depthwise and 1×1 convolutions: in the formulation that was measured to train fastest (once a shape, kept in the "
+        "convolutions: in the formulation that was measured to train fastest (once a shape, kept in the "
         "cache and in the study), or by a fixed rule",
     )
     time_limit: float = option(

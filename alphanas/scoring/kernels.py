@@ -23,7 +23,7 @@ import numpy as np
 from alphanas.execution import notes, turns
 from alphanas.study import environment
 from synth import Graph
-from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Formulated, Plan, Product, Question, fitting, fixed
+from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Formulated, Plan, Product, Question, fitting, fixed, has_choice
 
 WORTH = 5_000_000
 """Multiply-adds of a batch below which the fixed rule is taken: measuring compiles for a second, and such ops cost no time."""
@@ -57,7 +57,7 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
     asked = questions(graph, batch)
     known = {key: given[key] for key in asked if key in given}
     path = cache_file()
-    wanted = {key: question for key, question in asked.items() if key not in known and question.macs >= WORTH}
+    wanted = {key: q for key, q in asked.items() if key not in known and q.macs >= WORTH and has_choice(q)}
     if path is None or not wanted:
         return known
     cached = read(path)
@@ -136,8 +136,6 @@ def _of_batch(q: Question, batch: int) -> Question:
 
 def _fastest(question: Question, table: Mapping[str, Product], rule: str, *arguments: np.ndarray) -> str:
     names = tuple(dict.fromkeys((rule, *fitting(question, table))))
-    if len(names) == 1:
-        return rule
     times = seconds(question, table, names, *arguments)
     best = min(times, key=lambda name: times[name])
     return best if times[best] < MARGIN * times[rule] else rule

@@ -1,6 +1,7 @@
 """A search beside its baselines at equal budget: `python -m experiments.bench.search experiments/digits.toml` prints JSON.
 
-`python -m experiments.bench.search throughput` is another section: candidates a second through the cheap stages.
+Other sections: `throughput`, candidates a second through the cheap stages; `strategies CONFIG`, the hypervolume of all strategies
+over several seeds.
 
 Every strategy runs the same configuration in a process of its own, one after the other, and so trains its own seed model with the
 same seeds and recipe: evolution, random synthesis (the same proposals without selection), and the seed model scaled in width.
@@ -20,16 +21,17 @@ from typing import Any
 
 import psutil
 
-from experiments.bench import throughput
+from experiments.bench import strategies, throughput
 
+SECTIONS = {"throughput": throughput.main, "strategies": strategies.main}
 STRATEGIES = ("evolution", "random", "width_scaling")
 SAMPLE_S = 0.5
 
 
 def main() -> None:
     """Runs the strategies and prints one JSON object."""
-    if sys.argv[1:2] == ["throughput"]:
-        throughput.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in SECTIONS:
+        SECTIONS[sys.argv[1]](sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a TOML file such as experiments/digits.toml")

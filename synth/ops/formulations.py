@@ -183,20 +183,17 @@ def _joint_sums(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
 
 
 def _crossed(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
-    """The slope for the kernel of a dense convolution as one matrix product without waste: places of the window along the last
-    axis are shifts of the output's slope, those along the axes before are shifts of the input, and each pair of shifts is a place.
+    """The slope for the kernel of a dense convolution of stride 1, as one matrix product without waste: places of the window along
+    the last axis are shifts of the output's slope, those along the axes before are shifts of the input, and each pair is a place.
     """
     *window, side = q.window
-    rows = _side_by_side([seen for _, seen in _places(_without_last(q), x)])
-    width, count, step, gap, (low, _) = q.input[-2], q.output[-2], q.stride[-1], q.dilation[-1], q.padding[-1]
-    still = [(0, 0, 0)] * (slope.ndim - 2)
-    zero = jnp.zeros((), slope.dtype)
-    shifts = [(place * gap - low, width - (place * gap - low) - ((count - 1) * step + 1), step - 1) for place in range(side)]
+    width, count, gap, low = q.input[-2], q.output[-2], q.dilation[-1], q.padding[-1][0]
+    shifts = [(place * gap - low, width - count - (place * gap - low), 0) for place in range(side)]
+    still, zero = [(0, 0, 0)] * (slope.ndim - 2), jnp.zeros((), slope.dtype)
     columns = _side_by_side([jax.lax.pad(slope, zero, [*still, shift, (0, 0, 0)]) for shift in shifts])
-    found = (rows.reshape(-1, rows.shape[-1]).T @ columns.reshape(-1, columns.shape[-1])).reshape(
-        *window, x.shape[-1], side, slope.shape[-1]
-    )
-    return jnp.moveaxis(found, -2, -3)
+    rows = _side_by_side([seen for _, seen in _places(_without_last(q), x)])
+    product = rows.reshape(-1, rows.shape[-1]).T @ columns.reshape(-1, columns.shape[-1])
+    return jnp.moveaxis(product.reshape(*window, x.shape[-1], side, slope.shape[-1]), -2, -3)
 
 
 def _without_last(q: Question) -> Question:
@@ -263,12 +260,18 @@ def fitting(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
     return general if q.groups <= MOST_GROUPS else tuple(name for name in general if name != "split")
 
 
+def has_choice(q: Question) -> bool:
+    """Whether several formulations fit, so that measuring can say which is fastest."""
+    return any(len(fitting(q, table)) > 1 for table in (FORWARD, TO_INPUT, TO_KERNEL))
+
+
 def _fitting_dense(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
-    """XLA does dense windows well but for the slope of the kernel."""
+    """XLA does dense windows well, but for the slope of the kernel where the stride is 1."""
     if math.prod(q.window) == 1:
         return ("native", "products")
     copied = math.prod(q.output[1:-2]) * q.input[-2] * (math.prod(q.window[:-1]) * q.input[-1] + q.window[-1] * q.kernel[-1])
-    return tuple(name for name in table if name == "native" or (name == "crossed" and copied <= MOST_COPIED))
+    crossed = "crossed" in table and max(q.stride) == 1 and copied <= MOST_COPIED
+    return ("crossed",) if crossed else ("native",)
 
 
 def fixed(q: Question) -> Plan:
@@ -276,8 +279,7 @@ def fixed(q: Question) -> Plan:
     if q.depthwise:
         return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
     if q.groups == 1 and math.prod(q.window) > 1:
-        crossed = max(q.stride) == 1 and "crossed" in fitting(q, TO_KERNEL)
-        return Plan("native", "native", "crossed" if crossed else "native")
+        return Plan("native", "native", *fitting(q, TO_KERNEL))
     wide = q.kernel[-2] >= 8 and q.input[-1] > MOST_GROUPS >= q.groups
     output = "native" if q.groups == 1 else "split" if wide else "dense"
     if math.prod(q.window) == 1:

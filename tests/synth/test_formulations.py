@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synth.ops import Conv, DepthwiseConv, formulations
-from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting, fixed, planned, using
+from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting, fixed, has_choice, planned, using
 
 CASES = {
     "grouped": (Conv(features=12, groups=4), (2, 7, 6, 8)),
@@ -30,13 +30,10 @@ CASES = {
     "depthwise, one axis": (DepthwiseConv(kernel=7), (2, 11, 3)),
     "dense": (Conv(features=5), (2, 7, 6, 4)),
     "dense, 5×5, strided": (Conv(features=3, kernel=5, stride=2), (2, 9, 8, 4)),
-    "dense, own padding": (
-        Conv(features=3, kernel=(3, 2), dilation=2, stride=(2, 3), padding=((3, 0), (1, 4))),
-        (2, 8, 9, 2),
-    ),
+    "dense, own padding": (Conv(features=3, kernel=(3, 2), dilation=2, padding=((3, 0), (1, 4))), (2, 8, 9, 2)),
     "dense, unpadded": (Conv(features=3, kernel=(2, 4), padding="VALID"), (2, 5, 9, 2)),
     "dense, one axis": (Conv(features=3, kernel=4), (3, 9, 2)),
-    "dense, three axes": (Conv(features=3, stride=2), (2, 4, 5, 6, 2)),
+    "dense, three axes": (Conv(features=3), (2, 4, 5, 6, 2)),
 }
 
 
@@ -125,7 +122,8 @@ def test_a_plan_decides_what_is_traced_and_only_inside() -> None:
 def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter() -> None:
     dense, large = (Conv(features=64).question((1, side, side, 64), dtype="float32") for side in (8, 64))
     assert fitting(dense, FORWARD) == fitting(dense, TO_INPUT) == ("native",) == fitting(large, TO_KERNEL)
-    assert fitting(dense, TO_KERNEL) == ("native", "crossed")
+    assert fitting(dense, TO_KERNEL) == ("crossed",)
+    assert not has_choice(dense) and has_choice(Conv(features=64, kernel=1).question((1, 8, 8, 64), dtype="float32"))
     one, many = (DepthwiseConv().question((batch, 8, 8, 4), dtype="float32") for batch in (1, 64))
     assert one.key == many.key and fixed(one) == fixed(many)
     assert many.macs == 64 * one.macs == 64 * 8 * 8 * 4 * 9
