@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from synth import display
 from synth.initializers import initialize, words_of
@@ -163,14 +163,16 @@ class Graph:
 
         Call it outside `jit`: weights are drawn with NumPy.
         """
-        variables: dict[str, dict[str, dict[str, jax.Array]]] = {"params": {}, "state": {}}
+        variables: dict[str, dict[str, dict[str, np.ndarray]]] = {"params": {}, "state": {}}
         words = words_of(key)
         for node in self.nodes:
             for collection, owned in self.owned(node).items():
-                drawn = {name: jnp.asarray(initialize(weight, words, f"{node.name}/{name}")) for name, weight in owned.items()}
+                drawn = {name: initialize(weight, words, f"{node.name}/{name}") for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
-        return variables
+        # All at once: an array by itself takes as long to hand over as to draw.
+        placed: Variables = jax.device_put(variables)
+        return placed
 
     def apply(self, variables: Variables, *inputs: jax.Array, train: bool = False, rng: jax.Array | None = None) -> Any:
         """The outputs (a tuple if there are several); with `train=True` and a key, (outputs, new variables).

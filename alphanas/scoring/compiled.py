@@ -77,12 +77,14 @@ def every_training_value(graph: Graph, variables: Variables, key: jax.Array, *in
     """Every value of a graph as training computes it, by name: batch norms use the statistics of this batch."""
     values: dict[str, Any] = dict(zip((item.name for item in graph.inputs), inputs, strict=True))
     for index, node in enumerate(graph.nodes):
-        weights, arguments = weights_of(variables, node), [values[name] for name in node.inputs]
-        if isinstance(node.op, ModalOp):
-            values[node.name] = _train(node.op, weights, key, np.uint32(index), *arguments)
-        else:
-            values[node.name] = _infer(node.op, weights, *arguments)
+        arguments = [values[name] for name in node.inputs]
+        values[node.name] = training_value(node.op, weights_of(variables, node), key, index, *arguments)
     return values
+
+
+def training_value(op: Op, weights: Mapping[str, Arrays], key: jax.Array, index: int, *inputs: Arrays) -> jax.Array:
+    """What an op, the node `index` of its graph, computes in training."""
+    return _train(op, weights, key, np.uint32(index), *inputs) if isinstance(op, ModalOp) else _infer(op, weights, *inputs)
 
 
 def predict(graph: Graph, variables: Variables, inputs: Arrays) -> jax.Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from alphanas.scoring.compiled import every_training_value
+from alphanas.scoring.interpreted import training_values
 from alphanas.scoring.taps import taps
 from synth import Graph
 from synth.graph import Variables
@@ -19,11 +19,12 @@ def naswot(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
     A unit is an element of an activation's input, on where it is positive; batch norms use the batch's own statistics. Minus
     infinity if two pictures have the same code, or nothing is an activation. Compare values of equal batches only.
     """
-    values = every_training_value(graph, variables, key, pictures)
-    return log_determinant([values[name] for name in taps(graph)])
+    names = taps(graph)
+    values = training_values(graph, variables, key, pictures, names)
+    return log_determinant([values[name] for name in names])
 
 
-def log_determinant(tapped: Sequence[jax.Array]) -> float:
+def log_determinant(tapped: Sequence[np.ndarray | jax.Array]) -> float:
     """The score of the values that go into a network's activations; minus infinity if there are none."""
     if not tapped:
         return float("-inf")

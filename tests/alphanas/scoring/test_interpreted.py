@@ -1,0 +1,103 @@
+"""Ops run by NumPy from their programs, against the same ops compiled by XLA."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from alphanas.models import zoo
+from alphanas.scoring.compiled import every_training_value, training_value
+from alphanas.scoring.interpreted import computed, training_program, training_values
+from alphanas.scoring.naswot import log_determinant
+from alphanas.scoring.taps import taps
+from synth import Graph, Op, chain
+from synth.graph import weights_of
+from synth.op import Value, state_of
+from synth.ops import AvgPool, Conv, ConvTranspose, DepthwiseConv, Dropout, Embed, MaxPool, StochasticDepth
+from tests.harnesses import OP_CASES, case_id, dtype_of
+from tests.strategies import random_graph
+
+KEY = jax.random.key(0)
+COMPILED = (Dropout, StochasticDepth, ConvTranspose, Embed)
+"""Ops that are left to XLA: they draw by chance, or take a step that is rare."""
+
+WINDOWS: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
+    (op, ((9, 8, 12),))
+    for op in (
+        Conv(features=6, kernel=3, stride=2),
+        Conv(features=6, kernel=(1, 5), dilation=2, groups=3),
+        Conv(features=4, kernel=4, stride=3, padding="VALID"),
+        Conv(features=8, kernel=1, stride=2, groups=2),
+        DepthwiseConv(kernel=5, stride=2),
+        DepthwiseConv(kernel=3, multiplier=2),
+        AvgPool(window=3, stride=2),
+        AvgPool(window=3, stride=1, count_padding=False),
+        MaxPool(window=3, stride=2),
+    )
+]
+
+
+def drawn(op: Op, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return (
+        rng.integers(0, 3, shape).astype(np.int32) if dtype_of(op) != "float32" else rng.standard_normal(shape).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize(("op", "shapes"), [*OP_CASES, *WINDOWS], ids=case_id)
+def test_an_op_gives_what_it_gives_compiled(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
+    rng = np.random.default_rng(1)
+    inputs = [drawn(op, rng, (5, *shape)) for shape in shapes]
+    values = tuple(Value((None, *shape), dtype_of(op)) for shape in shapes)
+    owned = {**op.weights(*values), **state_of(op, values)}
+    weights = {name: np.asarray(rng.uniform(0.5, 1.5, weight.shape), weight.dtype) for name, weight in owned.items()}
+    types = tuple((name, array.shape, str(array.dtype)) for name, array in sorted(weights.items()))
+    program = training_program(op, types, *((array.shape, str(array.dtype)) for array in inputs))
+    assert (program is None) == isinstance(op, COMPILED)
+    if program is not None:
+        found, wanted = computed(program, weights, inputs), np.asarray(training_value(op, weights, KEY, 0, *inputs))
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
+
+
+def agrees(graph: Graph, shape: tuple[int, ...]) -> None:
+    pictures = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
+    variables, names = graph.init(KEY), taps(graph)
+    ours, theirs = training_values(graph, variables, KEY, pictures, names), every_training_value(graph, variables, KEY, pictures)
+    for name in names:
+        wanted = np.asarray(theirs[name])
+        np.testing.assert_allclose(ours[name], wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+    values, _ = Graph(graph.inputs, graph.nodes, names).apply(variables, pictures, train=True, rng=KEY)
+    whole = log_determinant(values if isinstance(values, tuple) else (values,))
+    assert log_determinant([ours[name] for name in names]) == pytest.approx(whole, abs=0.05)
+
+
+def test_naswot_is_that_of_the_whole_network_compiled() -> None:
+    agrees(zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10), (8, 8, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18_cifar:16", "mobilenet_v2", "vit_ti16", "densenet121", "nasbench201"])
+def test_naswot_of_larger_networks_is_that_of_the_whole(name: str) -> None:
+    agrees(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), (32, 32, 3))
+
+
+def test_values_of_any_graph_are_those_of_its_compiled_ops() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        graph = random_graph(rng, nodes=8)
+        variables, pictures = graph.init(KEY), rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
+        names = [node.name for node in graph.nodes]
+        ours, theirs = (
+            training_values(graph, variables, KEY, pictures, names),
+            every_training_value(graph, variables, KEY, pictures),
+        )
+        for name in names:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_asked_for_is_not_computed() -> None:
+    graph = chain(Value((None, 8, 8, 3)), [Conv(features=4), Conv(features=5), Conv(features=6)])
+    first = graph.nodes[0].name
+    found = training_values(graph, graph.init(KEY), KEY, np.ones((2, 8, 8, 3), np.float32), [first])
+    assert set(found) == {graph.inputs[0].name, first} and weights_of(graph.init(KEY), graph.nodes[0])
