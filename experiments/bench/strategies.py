@@ -3,7 +3,7 @@
     python -m experiments.bench.search strategies experiments/digits.toml [--seeds 3] [--candidates 24] [--keep DIR]
 
 Each strategy searches with each seed until so many candidates are proposed, in a process of its own. All have the configuration's
-recipe for the short training; the finish is cut to one epoch, for nothing of it is looked at. `at` gives the hypervolume after so
+recipe for the short training; the finish is cut to as little, for nothing of it is looked at. `at` gives the hypervolume after so
 many candidates were trained, as a share of the box between zero and the reference point (twice the seed's error, or 2 points more,
 and the seed's sizes): the median over the seeds, the least and the largest. `ahead_of_random` is the difference at the end, seed by
 seed. With --keep, run folders stay, and those that are done are not searched again.
@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import alphanas
+from alphanas.config import load_config
 from alphanas.report.history import hypervolumes
 from alphanas.search.strategies import STRATEGIES
 
 LIMIT = "2h"
-CUT = ("finish.finalists=1", "finish.seeds=1", "finish.extra_seeds=0", "training.epochs=1", "hardware.backends=[]")
+CUT = ("finish.finalists=1", "finish.seeds=1", "finish.extra_seeds=0", "hardware.backends=[]")
 STEPS = 4
 """Points of each curve that are printed."""
 
@@ -61,7 +62,9 @@ def main(arguments: list[str]) -> None:
 def searched(options: argparse.Namespace, strategy: str, seed: int, folder: Path) -> Curve:
     """(candidates trained, hypervolume) of one search, where it grew and at the end."""
     if not _done(folder):
-        settings = [f'search.strategy="{strategy}"', f"search.max_candidates={options.candidates}", *CUT, *options.set]
+        short = load_config(options.config, options.set).training.short_epochs
+        settings = [f'search.strategy="{strategy}"', f"search.max_candidates={options.candidates}", *options.set, *CUT]
+        settings.append(f"training.epochs={short}")
         command = [sys.executable, "-m", "alphanas", "search", options.config, "--out", str(folder), "--quiet"]
         command += ["--seed", str(seed), "--time-limit", LIMIT, *(word for each in settings for word in ("--set", each))]
         print(f"{strategy}, seed {seed}", file=sys.stderr, flush=True)
