@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from alphanas.errors import FAILED, Fault, UserError
 if TYPE_CHECKING:
     from synth.graph import Graph, Variables
 
+DEFAULT_THREADS = min(2, os.cpu_count() or 1)
 FORMATS = ("flax", "stablehlo", "onnx", "tvm", "graph")
 
 HELP = """write a model as Flax source, StableHLO, ONNX, a compiled TVM module, or graph
@@ -55,9 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="PATH", help="a model's weights: a safetensors file or an Orbax checkpoint; without it its own"
     )
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="batch size, for tvm (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads, for tvm (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help=f"threads, for tvm (default: {DEFAULT_THREADS}, as for latency and tune)"
+    )
     parser.add_argument(
         "--target", metavar="NAME", help="for tvm: a CPU that LLVM knows, or TRIPLE/CPU to cross-compile; without it this machine"
+    )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="PATH",
+        help="for tvm: file of known kernels, read and filled (default: the one in the cache folder)",
     )
     add_json(parser)
 
@@ -70,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from alphanas.export import Options, export
 
-    options = Options(batch=arguments.batch, target=arguments.target, threads=arguments.threads)
+    threads = arguments.threads or DEFAULT_THREADS
+    options = Options(batch=arguments.batch, target=arguments.target, threads=threads, records=arguments.records)
     exported = export(subject.graph, subject.variables, arguments.format, out, options=options)
     if arguments.json:
         print_json({**subject.facts, **exported.to_dict(), "out": str(out)})
@@ -93,7 +104,9 @@ def _refuse_idle_options(arguments: argparse.Namespace) -> None:
         (arguments.input is not None and not is_model, "--input", f"a model ({MODEL_HELP})"),
         (arguments.weights is not None and not is_model, "--weights", f"a model ({MODEL_HELP})"),
         (arguments.target is not None and arguments.format != "tvm", "--target", "--format tvm"),
-        (arguments.threads != 1 and arguments.format != "tvm", "--threads", "--format tvm"),
+        (arguments.threads is not None and arguments.format != "tvm", "--threads", "--format tvm"),
+        (arguments.records is not None and arguments.format != "tvm", "--records", "--format tvm"),
+        (arguments.records is not None and arguments.target is not None, "--records", "this machine's kernels, without --target"),
         (arguments.batch != 1 and arguments.format != "tvm", "--batch", "--format tvm: the batch of all others is free"),
     ]
     faults = [Fault(option, saw="it has no effect here", wanted=f"it with {wanted}") for applies, option, wanted in idle if applies]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,13 +51,15 @@ class Exported:
 class Options:
     """What a caller may say about a compiled export; other formats hold any batch, on any machine.
 
-    `target` is CPU or TRIPLE/CPU as LLVM has them, None for this machine, whose schedules are then chosen by timing for `tuning_s`.
+    `target` is CPU or TRIPLE/CPU as LLVM has them, None for this machine. Its schedules are those on record in the file `records`
+    (None: the cache folder's); what has none is timed for up to `tuning_s`, and recorded.
     """
 
     batch: int = 1
     target: str | None = None
     threads: int = 1
     tuning_s: float = 20.0
+    records: Path | None = None
 
 
 def random_inputs(graph: Graph, *, batch: int, seed: int = SEED) -> tuple[np.ndarray, ...]:

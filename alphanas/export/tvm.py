@@ -62,11 +62,14 @@ def export_tvm(graph: Graph, variables: Variables, folder: Path, options: Option
             place = Path(other)
             own = _build(pool, graph, variables, place, options, here=True)
             (place / "load.py").write_text(_loader(graph, own, options))
-        details = {name: facts[name] for name in ("cpu", "triple", "schedule", "tuned")}
+        details = {name: facts[name] for name in ("cpu", "triple", "schedule", "tuned", "kernels", "timed_now")}
         details |= {"batch": options.batch, "threads": options.threads}
         details["library_was_run"] = facts["runs_here"]
+        notes = list(facts["notes"])
         if not facts["runs_here"]:
-            details["note"] = "checked by the same kernels, compiled for the machine that wrote this"
+            notes.append("checked by the same kernels, compiled for the machine that wrote this")
+        if notes:
+            details["note"] = "; ".join(notes)
 
         def run(*inputs: Any) -> Any:
             return _run(pool, place, Path(other), inputs)
@@ -87,6 +90,7 @@ def _build(pool: LocalPool, graph: Graph, variables: Variables, folder: Path, op
             "threads": options.threads,
             "target": None if here else options.target,
             "knob_seconds": 0.0 if here else options.tuning_s,
+            "records": None if options.records is None else str(options.records.absolute()),
             "folder": str(folder),
         }
         try:

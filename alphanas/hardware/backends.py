@@ -181,7 +181,6 @@ def _metaschedules(store: Records, lowered: Lowered, machine: Machine, trials: i
     The trials go to the kernels where they may save most; what earlier runs spent on a kernel counts, and is not spent again.
     """
     from alphanas.hardware import spending, tuning
-    from alphanas.hardware.records import METASCHEDULE
 
     if trials:
         from alphanas.hardware import metaschedule
@@ -193,13 +192,7 @@ def _metaschedules(store: Records, lowered: Lowered, machine: Machine, trials: i
         given = {int(key): count for key, count in spending.shares(needs, trials).items()}
         tuning.fill(store, lowered, machine, list(given), end=math.inf)
         metaschedule.fill(store, lowered, machine, given)
-    known = store.known(tuning.device_of(machine))
-    found = {}
-    for number, (key, exact) in enumerate(zip(lowered.keys, lowered.exacts, strict=True)):
-        record = known.get(key)
-        if record is not None and record.how == METASCHEDULE and record.schedule.get("exact") == exact:
-            found[number] = record
-    return found
+    return tuning.metaschedules(store, lowered, machine)
 
 
 def _xla(model: Model) -> Prepared:

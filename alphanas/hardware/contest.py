@@ -19,8 +19,8 @@ from alphanas.hardware.timing import ATTEMPTS, Latency, settled_number
 ROUNDS = 3
 ROUND_MS = 2
 """Each candidate is timed in so many rounds of at least so long, in turns with the others; its best round counts."""
-ROUNDS_BYTES = (1 << 22, 1 << 26)
-"""Beyond a core's own cache, and beyond all caches."""
+ROUNDS_BYTES = (1 << 22, 1 << 24, 1 << 26)
+"""Beyond a core's own caches, within those that cores share, and beyond all."""
 MOST_COPIES = 1024
 HANDOVERS = 40
 NOTHING = "testing.nop"
@@ -109,9 +109,8 @@ class Contest:
     def among(self, place: int, weights: Sequence[int]) -> tuple[tuple[int, float], ...]:
         """(bytes, seconds more that a run takes among so many bytes of other data): see `Record.caches`.
 
-        With few bytes, what it reads was written just before. For more, the kernel goes round copies of what it reads and writes.
-        In the larger round only the `weights` (positions of arguments) are many: values are fresh from the kernel before, weights
-        were last read a whole network ago.
+        With few bytes, what it reads was written just before. For more, the kernel goes round copies of its `weights` (positions of
+        arguments): values are fresh from the kernel before, weights were last read a whole network ago.
         """
         function, own = self._function(place), self._arrays[place]
         sizes = [int(np.prod(array.shape)) * np.dtype(str(array.dtype)).itemsize for array in own]
@@ -119,18 +118,15 @@ class Contest:
         fresh = max(0.0, self.handed_over(place, weights)[0] - self.best_of(place))
         found: list[tuple[int, float]] = [(FEW_BYTES, fresh)]
         for round_bytes in ROUNDS_BYTES:
-            values = min(MOST_COPIES, -(-ROUNDS_BYTES[0] // max(1, sum(sizes))))
-            copies = min(MOST_COPIES, -(-round_bytes // max(1, heavy))) if round_bytes > ROUNDS_BYTES[0] else values
-            if round_bytes > ROUNDS_BYTES[0] and copies <= values:
+            copies = min(MOST_COPIES, -(-round_bytes // max(1, heavy)))
+            if not heavy or copies < 2:
                 found.append((round_bytes, found[-1][1]))
                 continue
-            rings = [
-                [_copied(array) for _ in range(copies if position in weights else values)] for position, array in enumerate(own)
-            ]
-            many = [[ring[number % len(ring)] for ring in rings] for number in range(max(copies, values))]
+            rings = [[_copied(array) for _ in range(copies)] if n in weights else [array] * copies for n, array in enumerate(own)]
+            many = list(zip(*rings, strict=True))
             with turn("cpu", "a kernel among other data"):
-                alone, among = _round(function, [own] * len(many)), _round(function, many)
-            found.append((round_bytes, max(fresh, among - alone)))
+                alone, among = _round(function, [own] * copies), _round(function, many)
+            found.append((round_bytes, max(found[-1][1], among - alone)))
         return tuple(found)
 
 

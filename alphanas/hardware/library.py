@@ -19,8 +19,10 @@ def build(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Compiles a graph at one batch size for a target and writes the library.
 
     Payload: graph (JSON text), weights (path of a safetensors file), batch, threads, target (see `machine_for`; null for this
-    machine), knob_seconds (time for choosing schedules, here alone), folder. Result: file, runs_here, cpu, triple, schedule, tuned.
-    Where no compiler links for the target, the file is a .tar of objects, which TVM links where it is loaded.
+    machine), knob_seconds (time for choosing schedules that no record tells, here alone; 0 for the likeliest), records (path of the
+    file of records; null for the cache folder's), folder. Result: file, runs_here, cpu, triple, schedule, tuned, kernels (distinct
+    ones), timed_now (candidates), notes. Where no compiler links for the target, the file is a .tar of objects, which TVM links
+    where it is loaded.
 
     Raises TaskFailure: "not_lowerable" (names the primitive); UserError for a target that is not known.
     """
@@ -28,6 +30,7 @@ def build(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     from alphanas.hardware import lowering, tuning
     from alphanas.hardware.machine import machine_for, use_threads
+    from alphanas.hardware.records import Records, default_path
     from alphanas.models import weights
     from synth.graph import Graph
 
@@ -40,17 +43,25 @@ def build(payload: Mapping[str, Any]) -> dict[str, Any]:
     except NotLowerable as error:
         raise TaskFailure("not_lowerable", str(error)) from error
     timed = machine.here and not machine.triple and payload["target"] is None and payload["knob_seconds"] > 0
+    chosen, others = tuning.untuned(lowered, machine), {}
     if timed:
         use_threads(machine.threads)
-    chosen = tuning.tune(lowered, machine, limit_s=payload["knob_seconds"]) if timed else tuning.untuned(lowered, machine)
-    compiled = tvm.compile(lowering.build_module(lowered, chosen.knobs), target=machine.target)
+        with Records.open(Path(payload["records"]) if payload["records"] else default_path()) as store:
+            chosen = tuning.tune_with(store, lowered, machine, limit_s=payload["knob_seconds"])
+            others = tuning.metaschedules(store, lowered, machine)
+    kernels = tuning.kernels_of(lowered, chosen.knobs, others)
+    functions = [kernels.functions[name]() for name in kernels.symbols]
+    compiled = tvm.compile(lowering.assemble(lowered, functions), target=machine.target)
     return {
         "file": _written(compiled, Path(payload["folder"]), machine.triple),
         "runs_here": machine.here,
         "cpu": machine.cpu,
         "triple": machine.triple or str(tvm.target.codegen.llvm_get_system_triple()),
-        "schedule": "packed",
+        "schedule": "packed+metaschedule" if others else "packed",
         "tuned": chosen.complete,
+        "kernels": len(lowered.tasks),
+        "timed_now": chosen.built,
+        "notes": list(chosen.notes),
     }
 
 

@@ -19,7 +19,7 @@ from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
 from alphanas.hardware.predicting import complete
-from alphanas.hardware.records import TEMPLATE, Device, Record, Records, device
+from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Device, Record, Records, device
 from alphanas.hardware.schedules import Knobs, choices, scheduled, thread_choices
 from alphanas.hardware.timing import Latency
 
@@ -162,6 +162,17 @@ def kernels_of(lowered: Lowered, knobs: Sequence[Knobs], others: Mapping[int, Re
         forms.append(chosen.form if record is None else "")
         functions[name] = make
     return Kernels(tuple(symbols), tuple(forms), functions)
+
+
+def metaschedules(store: Records, lowered: Lowered, machine: Machine) -> dict[int, Record]:
+    """MetaSchedule's records by task, where they are on record for just this kernel and faster than ours."""
+    known = store.known(device_of(machine))
+    found = {}
+    for number, (key, exact) in enumerate(zip(lowered.keys, lowered.exacts, strict=True)):
+        record = known.get(key)
+        if record is not None and record.how == METASCHEDULE and record.schedule.get("exact") == exact:
+            found[number] = record
+    return found
 
 
 def _metaschedule(record: Record) -> Any:
