@@ -75,6 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Exports, and prints what was written."""
     _refuse_idle_options(arguments)
+    if arguments.records is not None and arguments.records.exists():
+        from alphanas.hardware.records import Records
+
+        Records.open(arguments.records).close()  # what is wrong with the file is said before anything is done
     subject = _subject(arguments)
     out = Path(arguments.out)
 

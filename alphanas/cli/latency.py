@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("tvm", "xla", "onnxruntime")
 REPORT_S = 60.0
+BAD_INPUT = "bad_input"
 
 HELP = """measure how long one call takes on this machine, by back end
 
@@ -111,9 +112,14 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas.cli.model import load_model
     from synth.analysis import macs
 
+    if (path := _records(arguments)) is not None:
+        from alphanas.hardware.records import Records
+
+        Records.open(Path(path)).close()  # what is wrong with the file is said before anything is done
     lifted = load_model(arguments)
     other = load_model(argparse.Namespace(**{**vars(arguments), "model": arguments.against})) if arguments.against else None
     found = _measure(lifted, other, arguments)
+    _refuse_bad_input(found)
     failed = any("failure" in one for one in (*found["results"], *found["against"]))
     profile = _profile(lifted, arguments) if arguments.profile else None
     failed = failed or "failure" in (profile or {})
@@ -127,6 +133,13 @@ def run(arguments: argparse.Namespace) -> int:
     if profile is not None and not arguments.json:
         print_profile(profile)
     return FAILED if failed else 0
+
+
+def _refuse_bad_input(found: Mapping[str, Any]) -> None:
+    """What a worker was given and cannot know what to do with, such as a CPU without a name, is bad usage and no measurement."""
+    for one in found["results"]:
+        if one.get("failure") == BAD_INPUT:
+            raise UserError(f"latency on {one['backend']}", saw=one["message"], cause=BAD_INPUT)
 
 
 def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace) -> Mapping[str, Any]:

@@ -37,6 +37,13 @@ def records_path(run: Run) -> Path:
     return Path(named).expanduser().absolute() if named else records.default_path() or run.recorder.scratch("records.sqlite")
 
 
+def check_records(config: Config) -> None:
+    """Raises UserError where the file that the configuration names cannot be one of records; what is only damaged is mended."""
+    path = Path(config.hardware.records).expanduser().absolute()
+    if config.hardware.records and path.exists():
+        records.Records.open(path).close()
+
+
 def predict(run: Run, candidates: Sequence[Candidate]) -> bool:
     """Records a prediction of each candidate that has a graph and no prediction; False if time was up before."""
     if not wanted(run.config):

@@ -10,6 +10,7 @@ from alphanas.config import Config, load_config, own_code, resumed
 from alphanas.driver.checks import check_stages
 from alphanas.driver.finish import finish
 from alphanas.driver.loop import search_generations
+from alphanas.driver.predict import check_records
 from alphanas.driver.run import Run
 from alphanas.errors import Fault, UserError
 from alphanas.execution import LocalPool
@@ -28,6 +29,7 @@ def begin(config: Config, folder: Path, progress: Progress | None) -> Study:
     _name_code(config, progress)
     strategies.build(config)  # what it cannot work with is said before anything is written
     check_stages(config)
+    check_records(config)
     pictures = data.load(config.data)
     seed = open_model(config, pictures)
     recorder = create_study(

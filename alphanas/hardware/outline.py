@@ -33,7 +33,9 @@ def flat(graph: Graph, batch: int) -> Flat:
     for node in graph.nodes:
         program, owned = _traced(node.op, graph.input_values(node), batch)
         weights = [writer.placeholder(program.types[slot].shape, program.types[slot].dtype) for slot in range(owned)]
+        writer.origin = node.name
         (slots[node.name],) = inline(writer, program, [*weights, *(slots[name] for name in node.inputs)])
+    writer.origin = ""
     return writer.flat(inputs, [slots[name] for name in graph.outputs])
 
 
