@@ -6,16 +6,25 @@ Each op is run forward and backward (slopes for input and weights), compiled as 
 convolution of like size: on the same positions, with about as many multiply-adds (its channels are chosen so). `times_slower` is
 the time for each multiply-add over that of the dense convolution; 3 is the bound. `of_same_shape` is the same against a dense
 convolution of the op's own channels, which uses each value that it reads as often more as it has more work than a depthwise one.
+
+`roofline_ms` is the least that the step can take here: its multiply-adds at the rate of a large matrix product, or its bytes at the
+rate at which an addition goes through arrays of the input's size, whichever is more (`bound_by`). The bytes are those that no
+formulation avoids: forward reads input and weights and writes the output, backward reads all three again (the output's slope) and
+writes the slopes of the other two; and for attention the scores, which the softmax reads and writes forward and backward.
+`roofline_times_slower` is `times_slower` of a step that takes just that: above the bound, no formulation is within it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
+import math
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -33,6 +42,7 @@ from synth.ops.formulations import using
 
 BOUND = 3.0
 HEADS = 4
+FASTEST_OF = 30
 POSITIONS = ((16, 32), (8, 64))
 """Sides and channels of the inputs."""
 
@@ -56,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         "bound": BOUND,
         "worst": {key: worst[key] for key in ("op", "input", "times_slower")},
         "within_bound": sum(row["times_slower"] <= BOUND for row in found),
+        "of": len(found),
+        "beyond_it_by_roofline": [f"{row['op']} {row['input']}" for row in found if row["roofline_times_slower"] > BOUND],
         "ops": found,
     }
     print(json.dumps(report, indent=2))
@@ -96,8 +108,9 @@ def _rows(options: argparse.Namespace, side: int, channels: int) -> list[dict[st
         dense = Conv(features=like), (*picture, like)
         same = Conv(features=channels), (*picture, channels)
         runs = {"op": _step(op, shape, options), "like": _step(*dense, options), "same": _step(*same, options)}
-        rows.append(_row(op, shape, macs, {"like": _macs(*dense), "same": _macs(*same)}, runs, options))
-        notes.say(f"{rows[-1]['times_slower']:6.2f} {op} {shape}")
+        row = _row(op, shape, macs, {"like": _macs(*dense), "same": _macs(*same)}, runs, options)
+        rows.append(row | _roofline(op, shape, row))
+        notes.say(f"{row['times_slower']:6.2f} ({rows[-1]['roofline_times_slower']:.2f} by {rows[-1]['bound_by']}) {op} {shape}")
     return rows
 
 
@@ -117,6 +130,54 @@ def _row(op: Any, shape: tuple[int, ...], macs: int, others: dict[str, int], run
         "of_same_shape": rate["op"] / rate["same"],
         "steady": found["op"].steady and found["like"].steady,
     }
+
+
+def _roofline(op: Op, shape: tuple[int, ...], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The least that the step can take on this machine, and what decides over it."""
+    value = Value((None, *shape[1:]))
+    arrays = [shape, output_value(op, (value,)).aval(shape[0]).shape]
+    inside = (shape[0], op.heads, shape[1], shape[1]) if isinstance(op, MultiHeadAttention) else (0,)
+    weights = sum(math.prod(weight.shape) for weight in op.weights(value).values())
+    # Input and weights are read twice and their slopes written, the output is written once and its slope read; scores by softmax.
+    moved = 3 * math.prod(arrays[0]) + 3 * weights + 2 * math.prod(arrays[1]) + 4 * math.prod(inside)
+    by = {"compute": 3 * row["macs"] / _macs_a_second(), "memory": 4 * moved / _bytes_a_second(math.prod(shape))}
+    bound_by = max(by, key=lambda name: by[name])
+    like = row["dense_ns_per_mac"] * 1e-9
+    return {
+        "mib_moved": 4 * moved / 2**20,
+        "macs_a_byte": 3 * row["macs"] / (4 * moved),
+        "bound_by": bound_by,
+        "roofline_ms": 1e3 * by[bound_by],
+        "share_of_roofline": 1e3 * by[bound_by] / row["ms"],
+        "roofline_times_slower": by[bound_by] / row["macs"] / like,
+    }
+
+
+@functools.cache
+def _macs_a_second() -> float:
+    """Multiply-adds a second of a large matrix product."""
+    side = 512
+    x = jax.device_put(np.ones((side, side), np.float32))
+    product = jax.jit(lambda a, b: a @ b).lower(x, x).compile(compiler_options=CPU_OPTIONS)
+    return side**3 / _best(lambda: jax.block_until_ready(product(x, x)))
+
+
+@functools.cache
+def _bytes_a_second(size: int) -> float:
+    """Bytes a second that an addition to so many numbers reads and writes."""
+    x = jax.device_put(np.ones(size, np.float32))
+    added = jax.jit(lambda a: a + 1).lower(x).compile(compiler_options=CPU_OPTIONS)
+    return 8 * size / _best(lambda: jax.block_until_ready(added(x)))
+
+
+def _best(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of some runs."""
+    times = []
+    for _ in range(FASTEST_OF):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def _learned_ops(channels: int) -> list[Op]:

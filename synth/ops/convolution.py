@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 
-from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, choice, size
+from synth.op import ModalOp, ShapeMismatch, Value, Weight, choice, size
 from synth.ops import formulations
 from synth.ops.formulations import LAYOUTS, Formulated, Question
 
@@ -137,9 +138,10 @@ def transposed_pads(op: ConvTranspose, rank: int) -> tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvTranspose(Op):
+class ConvTranspose(ModalOp):
     """Transposed convolution to `features` channels, as `jax.lax.conv_transpose` pads it: `stride` times as large with SAME."""
 
+    alike = True
     taste = 0.0
 
     features: int = size()
@@ -171,3 +173,25 @@ class ConvTranspose(Op):
             dimension_numbers=LAYOUTS[rank],
         )
         return out + weights["bias"] if self.use_bias else out
+
+    def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The same function: where windows do not overlap, one matrix product, whose slopes are matrix products too."""
+        (x,) = inputs
+        rank = x.ndim - 2
+        window, stride, dilation = (per_axis(axes, rank) for axes in (self.kernel, self.stride, self.dilation))
+        apart = window == stride and max(dilation) == 1 and isinstance(self.padding, str)
+        if not apart or jax.default_backend() != "cpu":
+            return self.apply(weights, x), {}
+        out = _tiled(x, weights["kernel"], window)
+        return out + weights["bias"] if self.use_bias else out, {}
+
+
+def _tiled(x: jax.Array, kernel: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    """Every position of the input as a tile of the output: its features times the kernel, turned around in each spatial axis."""
+    batch, *sides, channels = x.shape
+    rank, features = len(window), kernel.shape[-1]
+    turned = jnp.moveaxis(jnp.flip(kernel, range(rank)), -2, 0).reshape(channels, -1)
+    tiles = (x.reshape(-1, channels) @ turned).reshape(batch, *sides, *window, features)
+    pairs = [axis for place in range(rank) for axis in (1 + place, 1 + rank + place)]
+    whole = [side * within for side, within in zip(sides, window, strict=True)]
+    return tiles.transpose(0, *pairs, 1 + 2 * rank).reshape(batch, *whole, features)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synth.ops import Conv, DepthwiseConv, formulations
+from synth.op import Value
+from synth.ops import Conv, ConvTranspose, DepthwiseConv, formulations
 from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting, fixed, has_choice, planned, using
 
 CASES = {
@@ -127,3 +128,28 @@ def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter() -> Non
     one, many = (DepthwiseConv().question((batch, 8, 8, 4), dtype="float32") for batch in (1, 64))
     assert one.key == many.key and fixed(one) == fixed(many)
     assert many.macs == 64 * one.macs == 64 * 8 * 8 * 4 * 9
+
+
+TRANSPOSED = {
+    "one axis": (ConvTranspose(features=3), (2, 5, 4)),
+    "two axes": (ConvTranspose(features=3), (2, 3, 4, 2)),
+    "three axes": (ConvTranspose(features=2, use_bias=False), (2, 2, 3, 2, 3)),
+    "unlike sides": (ConvTranspose(features=3, kernel=(3, 1), stride=(3, 1), padding="VALID"), (2, 3, 4, 2)),
+    "windows that overlap": (ConvTranspose(features=3, kernel=3), (2, 3, 4, 2)),
+    "own padding": (ConvTranspose(features=3, padding=((1, 1), (0, 2))), (2, 3, 4, 2)),
+    "dilated": (ConvTranspose(features=3, dilation=2), (2, 3, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_a_transposed_convolution_trains_as_it_infers(name: str) -> None:
+    op, shape = TRANSPOSED[name]
+    rng = np.random.default_rng(0)
+    owned = op.weights(Value((None, *shape[1:])))
+    weights = {key: jnp.asarray(rng.standard_normal(weight.shape), jnp.float32) for key, weight in owned.items()}
+    x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    wanted, back = jax.vjp(op.apply, weights, x)
+    found, mine = jax.vjp(lambda weights, x: op.train(weights, x, key=jax.random.key(0))[0], weights, x)
+    slope = jnp.asarray(rng.standard_normal(wanted.shape), jnp.float32)
+    for got, want in zip(jax.tree.leaves((found, mine(slope))), jax.tree.leaves((wanted, back(slope))), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -83,7 +83,12 @@ def test_a_file_that_can_hold_no_records_is_refused_and_stays_as_it_is(
     assert main(words(verb, tmp_path)) == code
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.count("\n") == 1 + (verb == "search") and str(path) in shown.err and says in shown.err and "Traceback" not in shown.err
+    assert (
+        shown.err.count("\n") == 1 + (verb == "search")
+        and str(path) in shown.err
+        and says in shown.err
+        and "Traceback" not in shown.err
+    )
     assert before is None or path.read_bytes() == before
     assert not (tmp_path / "out").exists() and not (tmp_path / "run").exists()
 
