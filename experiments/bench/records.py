@@ -132,7 +132,9 @@ def _paced(measured: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, A
 
 
 def _kept(path: Path | None) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path is not None and path.exists() else {}
+    """What an earlier run measured, without what it could not and what tells less than a row does now."""
+    rows = dict(json.loads(path.read_text())) if path is not None and path.exists() else {}
+    return {name: row for name, row in rows.items() if "at_usual_pace_ms" in row}
 
 
 def _keep(path: Path | None, rows: Mapping[str, Any]) -> None:

@@ -44,13 +44,13 @@ def test_the_script_needs_tvm_and_numpy_alone(tmp_path):
 
 @pytest.mark.slow
 def test_schedules_on_record_are_taken_and_what_is_timed_is_recorded(tmp_path):
-    graph, variables = with_weights(chain(Value((None, 8, 8, 5)), [OPS["conv"](features=8), OPS["relu"]()]))
+    graph, variables = with_weights(chain(Value((None, 8, 8, 16)), [OPS["conv"](features=32), OPS["relu"]()]))
     options = Options(records=tmp_path / "records.sqlite")
     first = export(graph, variables, "tvm", tmp_path / "first", options=options)
     second = export(graph, variables, "tvm", tmp_path / "second", options=options)
     assert first.details["tuned"] and first.details["timed_now"] > 1
     assert second.details["tuned"] and second.details["timed_now"] == 0
-    x = np.random.default_rng(5).standard_normal((1, 8, 8, 5)).astype(np.float32)
+    x = np.random.default_rng(5).standard_normal((1, 8, 8, 16)).astype(np.float32)
     np.save(tmp_path / "second" / "inputs.npy", x)
     subprocess.run([sys.executable, "-I", "-c", STRANGER], cwd=tmp_path / "second", check=True, timeout=120)
     np.testing.assert_allclose(np.load(tmp_path / "second" / "outputs.npy"), jax.jit(graph.apply)(variables, x), atol=1e-5)
