@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ def _bases(overridden: bool, folder: Path) -> tuple[Path, ...]:
 def _find(text: str, bases: tuple[Path, ...], key: str, faults: list[Fault], *, folders: bool = False) -> Path:
     places = [base / Path(text).expanduser() for base in bases]
     for place in places:
-        if place.is_file() or (folders and place.is_dir()):
-            return place.resolve()
+        with suppress(OSError):  # a name longer than any file's
+            if place.is_file() or (folders and place.is_dir()):
+                return place.resolve()
     tried = " and ".join(dict.fromkeys(str(place) for place in places))
     faults.append(Fault(key, f"no file {text!r} (looked for {tried})", "an existing file", "mend the path"))
     return places[0]

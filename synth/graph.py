@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from synth import display
 from synth.initializers import initialize, words_of
@@ -163,16 +162,20 @@ class Graph:
 
         Call it outside `jit`: weights are drawn with NumPy.
         """
-        variables: dict[str, dict[str, dict[str, np.ndarray]]] = {"params": {}, "state": {}}
+        # All at once: an array by itself takes as long to hand over as to draw.
+        placed: Variables = jax.device_put(self.drawn(key))
+        return placed
+
+    def drawn(self, key: jax.Array) -> Variables:
+        """The same variables as NumPy arrays, on no device: every function of variables takes these too."""
+        variables: dict[str, dict[str, Any]] = {"params": {}, "state": {}}
         words = words_of(key)
         for node in self.nodes:
             for collection, owned in self.owned(node).items():
                 drawn = {name: initialize(weight, words, f"{node.name}/{name}") for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
-        # All at once: an array by itself takes as long to hand over as to draw.
-        placed: Variables = jax.device_put(variables)
-        return placed
+        return variables
 
     def apply(self, variables: Variables, *inputs: jax.Array, train: bool = False, rng: jax.Array | None = None) -> Any:
         """The outputs (a tuple if there are several); with `train=True` and a key, (outputs, new variables).
@@ -292,7 +295,7 @@ class Graph:
         """The graph of a JSON text; raises GraphError for what is no graph, or names an op that the vocabulary lacks."""
         try:
             data = json.loads(text) if isinstance(text, str) else text
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, too
             raise GraphError(f"this is not JSON: {error}") from None
         if not isinstance(data, Mapping) or not {"format", "inputs", "nodes", "outputs"} <= set(data):
             raise GraphError("this is no graph: it wants the keys format, inputs, nodes and outputs")

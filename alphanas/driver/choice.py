@@ -63,16 +63,19 @@ def choose_best(seed: Candidate, chosen: Sequence[Candidate], finish: Finish) ->
     """The smallest finalist that is as accurate as the seed, less `finish.tolerance`, with probability `finish.confidence`.
 
     {"candidate": its id, or the seed's if none is; "differences": {id: mean accuracy less the seed's, by the training seeds that
-    both were trained with}; "estimates": {id: {"mean", "deviation", "chance"} of that difference in the light of all trainings}}.
-    Only who stayed in the race can be chosen.
+    both were trained with}; "seeds": {id: how many these are}; "estimates": {id: {"mean", "deviation", "chance"} of that difference
+    in the light of all trainings}}.
+
+    Who left the race is chosen only where nobody who stayed is good enough: left it has who was
+    unlikely to be the smallest good one, which says little of larger ones once the smaller ones have failed.
     """
     bar, others = _trained(seed), [_trained(one) for one in chosen]
     known = estimates(bar, others, pictures=_pictures(seed))
     shared = {one.id: sorted(set(one.accuracies) & set(bar.accuracies)) for one in others if one.id in known}
     enough = min(finish.seeds, max(map(len, shared.values()), default=0))
     able = [one for one in others if one.id in known and len(shared[one.id]) >= enough]
-    good = [one for one in able if known[one.id].chance(-finish.tolerance) >= finish.confidence]
-    best = min(good, key=_by_size).id if good else seed.id
+    good = [one for one in others if one.id in known and known[one.id].chance(-finish.tolerance) >= finish.confidence]
+    best = min([one for one in good if one in able] or good, key=_by_size).id if good else seed.id
     plain = {
         one.id: fmean(one.accuracies[name] for name in shared[one.id]) - fmean(bar.accuracies[name] for name in shared[one.id])
         for one in others
@@ -81,6 +84,7 @@ def choose_best(seed: Candidate, chosen: Sequence[Candidate], finish: Finish) ->
     return {
         "candidate": best,
         "differences": {str(one): difference for one, difference in plain.items()},
+        "seeds": {str(one): len(names) for one, names in shared.items()},
         "estimates": {str(one): _told(estimate, finish.tolerance) for one, estimate in known.items()},
     }
 

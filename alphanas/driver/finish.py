@@ -35,6 +35,7 @@ def finish(run: Run) -> None:
     run.stage = "training the seed and the finalists"
     everyone = [run.recorder.study.seed(), *chosen]
     _race(run, chosen)
+    _second_chances(run, chosen)
     best = _decide(run, chosen)
     run.stage = "testing"
     trained = [candidate for candidate in everyone if candidate.outcomes("full")]
@@ -153,6 +154,19 @@ def _with_time(run: Run, racing: Sequence[Candidate], *, seeds: int) -> list[Can
 def _seconds(run: Run) -> float:
     """Seconds of all workers together that are left for full trainings."""
     return SPENT_SHARE * (run.time_left - _reserve(run)) * run.config.workers
+
+
+def _second_chances(run: Run, chosen: Sequence[Candidate]) -> None:
+    """Where all that stayed in the race failed, who is best of those that left it is trained with the seeds it lacks, in time."""
+    finish = run.config.finish
+    for _ in chosen:
+        told = choose_best(run.recorder.study.seed(), chosen, finish)
+        best = run.recorder.study.candidate(told["candidate"])
+        lacking = [number for number in range(finish.seeds) if not run.recorder.done(best.id, "full", number)]
+        if best.id == SEED or not lacking or not _time_for(run, [best] * len(lacking)):
+            return
+        if not _run(run, iter([_full(run, best, number) for number in lacking]), reserve=_reserve(run)):
+            return
 
 
 def _time_for(run: Run, models: Sequence[Candidate]) -> bool:

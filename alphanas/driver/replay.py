@@ -172,8 +172,8 @@ def _decisions(study: Study, config: Config, found: Replay) -> None:
         trained = [one for candidate in allowed if (one := point(candidate)) is not None]
         again = choose_finalists(seed, trained, count=len(chosen["ids"]), slack=chosen["slack"])
         found.check("decisions", "the finalists", chosen["ids"], again)
-    if best and "estimates" not in best[-1].payload:
-        found.left_out.append("the choice of the best: it was made by the plain means that earlier versions went by")
+    if best and "seeds" not in best[-1].payload:
+        found.left_out.append("the choice of the best: it was made by a rule that earlier versions went by")
     elif best:
         able = [study.candidate(one) for one in chosen["ids"]]
         derived = choose_best(study.seed(), able, config.finish)

@@ -68,5 +68,5 @@ def score(graph: Graph, pictures: np.ndarray, labels: np.ndarray, *, kind: str, 
     proxy = PROXIES[name]
     count = max(repeats, proxy.initialisations) if proxy.passes else 1
     keys = [jax.random.fold_in(jax.random.key(seed), repeat) for repeat in range(count)]
-    values = [proxy.value(graph, graph.init(key) if proxy.passes else {}, pictures, labels, key) for key in keys]
+    values = [proxy.value(graph, graph.drawn(key) if proxy.passes else {}, pictures, labels, key) for key in keys]
     return float(np.mean(values)) if all(math.isfinite(value) for value in values) else None

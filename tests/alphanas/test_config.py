@@ -61,6 +61,7 @@ FAULTY = [
     ({"training": {"short_epochs": 31}}, "training.short_epochs", "training.epochs = 30"),
     ({"hardware": {"backends": ["tvm", 3]}}, "hardware.backends", "item 1"),
     ({"hardware": {"records": 3}}, "hardware.records", "path"),
+    ({"training": {"stall_limit": 0}}, "training.stall_limit", "1 ms"),
     ({"hardware": {"tune_limit": "soon"}}, "hardware.tune_limit", "90s"),
     ({"training": {"rungs": [2, 1]}}, "training.rungs", "rising order"),
     ({"training": {"rungs": [5]}}, "training.rungs", "below training.short_epochs = 5"),
@@ -274,3 +275,11 @@ def test_an_error_survives_the_way_between_processes() -> None:
     error = UserError([Fault("a", "b"), Fault("c")], exit_code=1, cause="disk_full")
     again = pickle.loads(pickle.dumps(error))
     assert (again.faults, again.exit_code, again.cause, str(again)) == (error.faults, 1, "disk_full", str(error))
+
+
+def test_a_path_longer_than_any_file_name_is_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "long.toml"
+    path.write_text(f'weights = "{"a" * 5000}"')
+    with pytest.raises(UserError, match="no file") as caught:
+        load_config(path)
+    assert [fault.thing for fault in caught.value.faults] == ["weights"]

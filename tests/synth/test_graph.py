@@ -215,6 +215,7 @@ X = (Input("x", (None, 4)),)
         (lambda: residual().apply(residual().init(jax.random.key(0))), GraphError, "takes 1 inputs"),
         (lambda: residual().apply({"params": {}, "state": {}}, jnp.ones((1, 8, 8, 3)), train=True), GraphError, "random key"),
         (lambda: Graph.from_json("{"), GraphError, "not JSON"),
+        (lambda: Graph.from_json('{"format": ' + "9" * 6000 + "}"), GraphError, "not JSON"),
         (lambda: Graph.from_json("[]"), GraphError, "no graph"),
         (lambda: Graph.from_json(residual().to_json().replace('"format": 1', '"format": 99')), GraphError, "form 99"),
     ],

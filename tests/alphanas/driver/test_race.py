@@ -68,6 +68,12 @@ def test_who_left_the_race_is_not_chosen() -> None:
     assert choose_best(seed, others, FINISH)["candidate"] == 1
 
 
+def test_where_all_that_stayed_failed_who_left_is_chosen() -> None:
+    seed, *others = models((10_000, (0.90,) * 3), (8000, (0.93,)), (900, (0.86, 0.85, 0.86)), (7000, (0.80,)))
+    told = choose_best(seed, others, FINISH)
+    assert told["candidate"] == 1 and told["seeds"] == {"1": 1, "2": 3, "3": 1}
+
+
 def test_a_race_that_time_cut_short_is_decided_by_what_there_is() -> None:
     seed, *others = models((10_000, (0.90,)), (8000, (0.92,)), (4000, (0.92,)))
     assert choose_best(seed, others, FINISH)["candidate"] in (1, 2)
