@@ -18,7 +18,7 @@ from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
-from alphanas.hardware.predicting import complete
+from alphanas.hardware.predicting import SMALL_NETWORK_S, complete
 from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Device, Record, Records, device
 from alphanas.hardware.schedules import Knobs, choices, scheduled, thread_choices
 from alphanas.hardware.timing import Latency
@@ -210,6 +210,9 @@ def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
         handed = {knobs: places[knobs][0].handed_over(places[knobs][1], weights_of(task, knobs)) for knobs in tried}
         best = min(tried, key=lambda knobs: handed[knobs][1] * (PARALLEL_MARGIN if knobs.parallel else 1.0))
         alone = handed[tried[0]][0] if best.parallel else None
+    elif best.parallel and machine.threads > 1 and seconds[best] < SMALL_NETWORK_S:
+        on_one = dataclasses.replace(best, parallel=False)
+        alone = _contest(task, [on_one], machine).handed_over(0, weights_of(task, on_one))[0]
     contest, place = places[best]
     before = pace.now(machine)
     latency = contest.steady(place, seconds[best])

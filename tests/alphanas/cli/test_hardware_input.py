@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from alphanas.cli import doctor
 from alphanas.cli.main import main
+from alphanas.hardware import devices
 from alphanas.hardware.program import Storage
 from alphanas.hardware.records import TEMPLATE, Device, Record, Records
+from alphanas.study import open_study
 
 INPUT = ["--input", "1,8,8,1"]
 ODD = """
@@ -178,3 +181,44 @@ def test_two_processes_that_tune_the_same_kernels_at_once_share_the_work(tmp_pat
     assert all(one["unknown"] == 0 and one["failures"] == [] for one in found)
     one, other = ({kernel["key"]: kernel["template"]["time"] for kernel in each["kernels"]} for each in found)
     assert one.keys() == other.keys()
+
+
+HAS_GPU = devices.DRIVER.exists()
+without_gpu = pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+REASONS = {"tvm": "no GPU for TVM: ", "xla": "no GPU for JAX: "}
+
+
+@without_gpu
+@pytest.mark.slow
+def test_latency_on_a_gpu_that_is_not_there_says_why_for_every_back_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", "zoo:mlp", *INPUT, "--threads", "1", "--target", "cuda", "--backends", "tvm,xla", "--json"]) == 1
+    shown = capsys.readouterr()
+    rows = {row["backend"]: row for row in json.loads(shown.out)["measurements"]}
+    assert "Traceback" not in shown.err
+    for backend, reason in REASONS.items():
+        assert rows[backend]["failure"] == "unavailable" and rows[backend]["message"].startswith(reason)
+
+
+@without_gpu
+@pytest.mark.slow
+def test_the_doctor_tells_why_there_is_no_gpu_and_does_not_need_one() -> None:
+    checks = {check.name: check for check in doctor._gpu(90.0)}
+    for backend, reason in REASONS.items():
+        check = checks[f"gpu of {backend}"]
+        assert check.status == "missing" and check.detail.startswith(reason) and not check.needed
+
+
+@without_gpu
+@pytest.mark.slow
+def test_a_search_for_a_gpu_that_is_not_there_ends_and_records_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.toml").write_text(
+        'model = "zoo:mlp"\n[search]\ngeneration = 2\nmax_candidates = 2\n[scoring]\nproxy = "none"\n'
+        "[training]\nshort_epochs = 1\nepochs = 1\n[finish]\nfinalists = 1\nseeds = 1\n"
+        '[hardware]\ntarget = "cuda"\nthreads = 1\nbackends = ["tvm", "xla"]\n'
+    )
+    assert main(["search", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run")]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    study = open_study(tmp_path / "run")
+    causes = {(one.discriminator, one.cause) for one in study.seed().outcomes("measure")}
+    assert causes == {("tvm", "unavailable"), ("xla", "unavailable")}
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["seed"]["latency_ms"] is None
