@@ -234,11 +234,12 @@ class _Variants:
 
     def _number(self, value: int, kind: Value) -> int:
         place = self._place[value]
-        if kind not in place:
-            place[kind] = len(place)
+        found = place.get(kind)
+        if found is None:
+            found = place[kind] = len(place)
             self.types[value].append(kind)
             self._waiting.append((value, kind))
-        return place[kind]
+        return found
 
     def _row(self, value: int, kind: Value) -> _Row:
         ops: list[Op] = []

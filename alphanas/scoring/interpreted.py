@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,13 +17,18 @@ import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
 from alphanas.scoring.compiled import training_value
+from alphanas.scoring.shared import SharedValues, digest
 from properties import jaxpr
 from properties.jaxpr import Equation, Program
 from synth import Graph, ModalOp, Node, Op
 from synth.graph import Variables, weights_of
+from synth.initializers import words_of
 
 Array = np.ndarray[Any, Any]
 Step = Callable[[Equation, Sequence[Array]], Array]
+
+SHARED = SharedValues()
+"""What graphs scored by this process have in common."""
 
 COLUMN_ELEMENTS = 1 << 22
 """Windows of so many elements are laid out at once: 16 MiB, most of which a cache holds."""
@@ -58,19 +64,33 @@ def computed(program: Program, weights: Mapping[str, Array], inputs: Sequence[Ar
 def training_values(graph: Graph, variables: Variables, key: jax.Array, pictures: Array, names: Sequence[str]) -> dict[str, Array]:
     """Some values of a graph of one input as training computes them, by name: batch norms use the statistics of this batch.
 
-    To rounding what `compiled.every_training_value` says; what these values do not hang on is not computed.
+    To rounding what `compiled.every_training_value` says; what these values do not hang on is not computed, and what another graph
+    has computed from the same weights and pictures, in the same way, is taken from there.
     """
-    values: dict[str, Array] = {graph.inputs[0].name: pictures}
+    given = graph.inputs[0].name
+    known = {given: SHARED.of(("pictures", digest({given: pictures})), lambda: pictures)}
     for index, node in _ancestors(graph, names):
         weights = {name: np.asarray(array) for name, array in weights_of(variables, node).items()}
-        read = [values[name] for name in node.inputs]
-        types = tuple((name, array.shape, str(array.dtype)) for name, array in sorted(weights.items()))
-        program = training_program(node.op, types, *((array.shape, str(array.dtype)) for array in read))
-        if program is not None:
-            values[node.name] = computed(program, weights, read)
-        else:
-            values[node.name] = np.asarray(training_value(node.op, weights, key, index, *read))
-    return values
+        inputs, compute = [known[name] for name in node.inputs], partial(_value, node.op, weights, key, index)
+        program = _program(node.op, weights, [array for _, array in inputs])
+        # What is not in the table may draw by chance, which hangs on the key and on its place in the graph.
+        place = None if program is not None else (index, words_of(key))
+        source = (node.op, digest(weights), place, tuple(number for number, _ in inputs))
+        known[node.name] = SHARED.of(source, partial(compute, program, [array for _, array in inputs]))
+    return {name: array for name, (_, array) in known.items()}
+
+
+def _value(
+    op: Op, weights: Mapping[str, Array], key: jax.Array, index: int, program: Program | None, inputs: Sequence[Array]
+) -> Array:
+    if program is not None:
+        return computed(program, weights, inputs)
+    return np.asarray(training_value(op, weights, key, index, *inputs))
+
+
+def _program(op: Op, weights: Mapping[str, Array], inputs: Sequence[Array]) -> Program | None:
+    types = tuple((name, array.shape, str(array.dtype)) for name, array in sorted(weights.items()))
+    return training_program(op, types, *((array.shape, str(array.dtype)) for array in inputs))
 
 
 def _ancestors(graph: Graph, names: Sequence[str]) -> list[tuple[int, Node]]:

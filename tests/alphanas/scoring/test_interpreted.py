@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from alphanas.models import zoo
+from alphanas.scoring import interpreted
 from alphanas.scoring.compiled import every_training_value, training_value
 from alphanas.scoring.interpreted import computed, training_program, training_values
 from alphanas.scoring.naswot import log_determinant
+from alphanas.scoring.shared import SharedValues
 from alphanas.scoring.taps import taps
 from synth import Graph, Op, chain
 from synth.graph import weights_of
 from synth.op import Value, state_of
-from synth.ops import AvgPool, Conv, ConvTranspose, DepthwiseConv, Dropout, Embed, MaxPool, StochasticDepth
+from synth.ops import AvgPool, BatchNorm, Conv, ConvTranspose, DepthwiseConv, Dropout, Embed, MaxPool, Relu, StochasticDepth
 from tests.harnesses import OP_CASES, case_id, dtype_of
 from tests.strategies import random_graph
 
@@ -94,6 +96,36 @@ def test_values_of_any_graph_are_those_of_its_compiled_ops() -> None:
         )
         for name in names:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-4)
+
+
+def test_what_stands_before_an_edit_is_computed_once_and_nothing_else_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    value, pictures = Value((None, 8, 8, 3)), np.random.default_rng(0).standard_normal((4, 8, 8, 3)).astype(np.float32)
+    parent = chain(value, [Conv(features=4), BatchNorm(), Relu(), Conv(features=5), Relu()])
+    child = chain(value, [Conv(features=4), BatchNorm(), Relu(), Conv(features=6), Relu()])
+    counted: list[Op] = []
+    compute = interpreted._value
+    monkeypatch.setattr(interpreted, "SHARED", SharedValues())
+    monkeypatch.setattr(interpreted, "_value", lambda op, *rest: (counted.append(op), compute(op, *rest))[1])
+
+    def run(graph: Graph, key: jax.Array, pictures: np.ndarray) -> int:
+        counted.clear()
+        names = [node.name for node in graph.nodes]
+        found, wanted = (
+            each(graph, graph.init(key), key, *rest)
+            for each, rest in ((training_values, (pictures, names)), (every_training_value, (pictures,)))
+        )
+        for name in names:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4)
+        return len(counted)
+
+    assert [run(parent, KEY, pictures), run(child, KEY, pictures), run(parent, KEY, pictures)] == [5, 2, 0]
+    assert run(child, jax.random.key(1), pictures) == run(child, KEY, pictures + 1) == 5
+
+
+def test_shared_values_go_when_they_are_too_many_the_oldest_first() -> None:
+    shared = SharedValues(largest=3 * 80)
+    numbers = [shared.of(name, lambda: np.zeros(10))[0] for name in ("a", "b", "c", "a", "d", "a", "b")]
+    assert numbers == [0, 1, 2, 0, 3, 0, 4]  # b had to go for d, and came back as another
 
 
 def test_what_is_not_asked_for_is_not_computed() -> None:
