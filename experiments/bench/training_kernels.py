@@ -8,8 +8,8 @@ the time for each multiply-add over that of the dense convolution; 3 is the boun
 convolution of the op's own channels, which uses each value that it reads as often more as it has more work than a depthwise one.
 
 `roofline_ms` is the least that the step can take here: its multiply-adds at the rate of a large matrix product, or its bytes at the
-rate at which an addition goes through arrays of the input's size, whichever is more (`bound_by`). The bytes are those that no
-formulation avoids: forward reads input and weights and writes the output, backward reads all three again (the output's slope) and
+rate at which an addition goes through arrays of the input's size, or the exponentials of its softmax, whichever is most
+(`bound_by`). The bytes are those that no formulation avoids: forward reads input and weights and writes the output, backward reads all three again (the output's slope) and
 writes the slopes of the other two; and for attention the scores, which the softmax reads and writes forward and backward.
 `roofline_times_slower` is `times_slower` of a step that takes just that: above the bound, no formulation is within it.
 """
@@ -136,11 +136,12 @@ def _roofline(op: Op, shape: tuple[int, ...], row: Mapping[str, Any]) -> dict[st
     """The least that the step can take on this machine, and what decides over it."""
     value = Value((None, *shape[1:]))
     arrays = [shape, output_value(op, (value,)).aval(shape[0]).shape]
-    inside = (shape[0], op.heads, shape[1], shape[1]) if isinstance(op, MultiHeadAttention) else (0,)
+    inside = (shape[0], op.heads, shape[1], shape[1]) if isinstance(op, MultiHeadAttention) else (0,)  # the scores
     weights = sum(math.prod(weight.shape) for weight in op.weights(value).values())
     # Input and weights are read twice and their slopes written, the output is written once and its slope read; scores by softmax.
     moved = 3 * math.prod(arrays[0]) + 3 * weights + 2 * math.prod(arrays[1]) + 4 * math.prod(inside)
     by = {"compute": 3 * row["macs"] / _macs_a_second(), "memory": 4 * moved / _bytes_a_second(math.prod(shape))}
+    by["exponentials"] = math.prod(inside) / _exponentials_a_second(math.prod(inside))
     bound_by = max(by, key=lambda name: by[name])
     like = row["dense_ns_per_mac"] * 1e-9
     return {
@@ -165,9 +166,19 @@ def _macs_a_second() -> float:
 @functools.cache
 def _bytes_a_second(size: int) -> float:
     """Bytes a second that an addition to so many numbers reads and writes."""
+    return 8 * size / _seconds_of_each(size, lambda x: x + 1)
+
+
+@functools.cache
+def _exponentials_a_second(size: int) -> float:
+    """Exponentials a second of so many numbers, read and written: what a softmax cannot do without."""
+    return size / _seconds_of_each(size, jax.numpy.exp) if size else 1.0
+
+
+def _seconds_of_each(size: int, function: Callable[[jax.Array], jax.Array]) -> float:
     x = jax.device_put(np.ones(size, np.float32))
-    added = jax.jit(lambda a: a + 1).lower(x).compile(compiler_options=CPU_OPTIONS)
-    return 8 * size / _best(lambda: jax.block_until_ready(added(x)))
+    compiled = jax.jit(function).lower(x).compile(compiler_options=CPU_OPTIONS)
+    return _best(lambda: jax.block_until_ready(compiled(x)))
 
 
 def _best(run: Callable[[], object]) -> float:

@@ -9,7 +9,8 @@ of each. `fixed` is the plan of a shape where nothing was measured: a rule, the 
 
 Formulations: native (XLA's grouped convolution), dense (a dense one with a block-diagonal kernel), split (a dense one for each
 group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a
-sum for each place of the window, apart or all in one pass).
+sum for each place of the window, apart or all in one pass), crossed (one matrix product for the whole window), phases (a
+convolution without a stride for each rest that the stride leaves).
 """
 
 from __future__ import annotations
@@ -212,6 +213,34 @@ def _side_by_side(parts: Sequence[jax.Array]) -> jax.Array:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
 
+def _phases(q: Question, slope: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The slope for the input of a dense, strided convolution without the zeros between the slopes: the places of the input that
+    leave the same rest by the stride see the same part of the window, so that each rest is a convolution without a stride.
+    """
+    rank = len(q.window)
+    most = [-(-side // step) for side, step in zip(q.input[1:-1], q.stride, strict=True)]
+    parts = []
+    for rests in np.ndindex(*q.stride):
+        pads, phase = [], kernel
+        for axis, (rest, side, step, (low, _)) in enumerate(zip(rests, q.output[1:-1], q.stride, q.padding, strict=True)):
+            first = (rest + low) % step
+            phase = jax.lax.slice_in_dim(phase, min(first, phase.shape[axis]), None, step, axis)
+            before = phase.shape[axis] - 1 - (rest + low - first) // step
+            pads.append((before, most[axis] + phase.shape[axis] - 1 - side - before, 0))
+        shape = (q.input[0], *most, q.input[-1])
+        if 0 in phase.shape:
+            parts.append(jnp.zeros(shape, slope.dtype))
+            continue
+        seen = jax.lax.pad(slope, jnp.zeros((), slope.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+        turned = jnp.flip(phase, range(rank)).swapaxes(-1, -2)
+        parts.append(jax.lax.conv_general_dilated(seen, turned, (1,) * rank, "VALID", dimension_numbers=LAYOUTS[rank]))
+    together = jnp.stack(parts).reshape(*q.stride, q.input[0], *most, q.input[-1])
+    pairs = [axis for place in range(rank) for axis in (rank + 1 + place, place)]
+    whole = [count * step for count, step in zip(most, q.stride, strict=True)]
+    full = together.transpose(rank, *pairs, 2 * rank + 1).reshape(q.input[0], *whole, q.input[-1])
+    return full[(slice(None), *(slice(side) for side in q.input[1:-1]))]
+
+
 def _to_input(forward: Product) -> Product:
     """(slope, kernel) to the slope for the input, as the transposed of a formulation of the output."""
 
@@ -234,7 +263,10 @@ def _to_kernel(forward: Product) -> Product:
 
 _GENERAL: dict[str, Product] = {"native": _native, "dense": _dense, "split": _split, "products": _products}
 FORWARD: Mapping[str, Product] = _GENERAL | {"shifts": _shifts}
-TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENERAL.items()} | {"shifts": _shifted_back}
+TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENERAL.items()} | {
+    "shifts": _shifted_back,
+    "phases": _phases,
+}
 TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GENERAL.items()} | {
     "sums": _sums,
     "joint_sums": _joint_sums,
@@ -243,6 +275,7 @@ TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GE
 """(question, input, kernel) to the output; (question, slope, kernel) and (question, input, slope) to the slopes."""
 
 _DEPTHWISE_ONLY = frozenset({"shifts", "sums", "joint_sums"})
+LARGE_WINDOW = 9
 MOST_GROUPS = 32
 """More convolutions or products than this in one op compile slowly and never win."""
 MOST_COPIED = 2**20
@@ -266,9 +299,14 @@ def has_choice(q: Question) -> bool:
 
 
 def _fitting_dense(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
-    """XLA does dense windows well, but for the slope of the kernel where the stride is 1."""
+    """XLA does dense windows well, but for the slope of the kernel where the stride is 1, and that of the input where it is not and
+    the window is large: it may take 40 times as long as the convolutions without a stride that it comes to.
+    """
     if math.prod(q.window) == 1:
         return ("native", "products")
+    if "phases" in table:
+        apart = max(q.stride) > 1 == max(q.dilation) and math.prod(q.window) > LARGE_WINDOW
+        return ("phases",) if apart else ("native",)
     copied = math.prod(q.output[1:-2]) * q.input[-2] * (math.prod(q.window[:-1]) * q.input[-1] + q.window[-1] * q.kernel[-1])
     crossed = "crossed" in table and max(q.stride) == 1 and copied <= MOST_COPIED
     return ("crossed",) if crossed else ("native",)
@@ -279,7 +317,7 @@ def fixed(q: Question) -> Plan:
     if q.depthwise:
         return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
     if q.groups == 1 and math.prod(q.window) > 1:
-        return Plan("native", "native", *fitting(q, TO_KERNEL))
+        return Plan("native", *fitting(q, TO_INPUT), *fitting(q, TO_KERNEL))
     wide = q.kernel[-2] >= 8 and q.input[-1] > MOST_GROUPS >= q.groups
     output = "native" if q.groups == 1 else "split" if wide else "dense"
     if math.prod(q.window) == 1:
