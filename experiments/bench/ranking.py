@@ -4,6 +4,9 @@ Cells of NAS-Bench-201 drawn uniformly, their whole networks from the zoo with f
 another `.npz` file); beside them the table's accuracy of each cell. A score that is undefined for a cell counts as the lowest.
 Kendall's tau with a 95% interval, Spearman's rho, tau among the best tenth by accuracy, and the seconds of a cell (median and
 quartiles; the first cells compile). Combinations (`naswot+synflow`) are of ranks, and cost nothing beyond their parts.
+
+`--settings` adds NASWOT as it is computed elsewhere: other sizes of the minibatch (published: 128), PyTorch's initial weights
+(uniform, within one by the root of the fan-in), and accuracies on other data; beside the parameters, all on the same cells.
 """
 
 from __future__ import annotations
@@ -17,13 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from alphanas.models import zoo
 from alphanas.scoring import proxies
 from alphanas.scoring.compiled import share_compilations
+from alphanas.scoring.naswot import naswot
 from alphanas.scoring.ranking import combined, correlation
+from synth import Graph
+from synth.graph import Variables
 
+BATCHES = (16, 64, 128)
+COLUMNS = ("cifar10-test", "cifar10-val", "cifar100-test", "imagenet-test")
 DATA = Path("../shared/data")
 SCORES = "naswot,jacobian,synflow,fisher,gradnorm,snip,params,macs,naswot+synflow,naswot+jacobian,naswot+params"
 
@@ -39,6 +48,7 @@ def main() -> None:
     parser.add_argument("--accuracy", default="cifar10-test", help="column of the table")
     parser.add_argument("--table", type=Path, default=DATA / "nasbench201_12ep.csv")
     parser.add_argument("--pictures", type=Path, default=DATA / "cifar10.npz")
+    parser.add_argument("--settings", action="store_true", help="NASWOT with other minibatches and initial weights, too")
     parser.add_argument("--compilations", help="a folder of compiled functions to read and to add to")
     arguments = parser.parse_args()
     if arguments.compilations:
@@ -49,6 +59,8 @@ def main() -> None:
     drawn = np.random.default_rng(arguments.seed).choice(len(rows), min(arguments.cells, len(rows)), replace=False)
     accuracies = [float(rows[index][arguments.accuracy]) for index in drawn]
     pictures, labels = minibatch(arguments.pictures, arguments.batch, arguments.seed)
+    many, _ = minibatch(arguments.pictures, max(BATCHES), arguments.seed)
+    others: dict[str, list[float]] = {}
     values: dict[str, list[float]] = {name: [] for name in plain}
     seconds: dict[str, list[float]] = {name: [] for name in plain}
     for number, index in enumerate(drawn):
@@ -59,13 +71,47 @@ def main() -> None:
             found = proxies.score(graph, pictures[:size], labels[:size], kind=name, seed=arguments.seed)
             seconds[name].append(time.monotonic() - began)
             values[name].append(float("-inf") if found is None else found)
+        for name, value in settings_of(graph, many, arguments.seed).items() if arguments.settings else ():
+            others.setdefault(name, []).append(value)
         print(f"{number + 1} of {len(drawn)} cells", end="\r", file=sys.stderr)
     table = {name: report([values[part] for part in proxies.parts(name)], accuracies) for name in names}
     for name in plain:
         if name in table:
             table[name] |= {"seconds": quartiles(seconds[name]), "undefined": values[name].count(float("-inf"))}
     settings = {key: str(value) for key, value in vars(arguments).items()}
-    print(json.dumps({"settings": settings, "cells": len(drawn), "scores": table}, indent=2))
+    columns = {name: [float(rows[index][name]) for index in drawn] for name in COLUMNS}
+    beside = {
+        name: {column: correlation(found, accuracy).to_json() for column, accuracy in columns.items()}
+        for name, found in others.items()
+    }
+    print(json.dumps({"settings": settings, "cells": len(drawn), "scores": table, "naswot_settings": beside}, indent=2))
+
+
+def settings_of(graph: Graph, pictures: np.ndarray, seed: int) -> dict[str, float]:
+    """NASWOT of a network with each size of minibatch and each kind of initial weights; and its parameters."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    weights = {"ours": graph.drawn(key), "pytorch": as_pytorch(graph, graph.drawn(key), seed)}
+    found = {
+        f"batch {batch}, {name} weights": naswot(graph, variables, pictures[:batch], np.zeros(batch, int), key)
+        for batch in BATCHES
+        for name, variables in weights.items()
+    }
+    return {**found, "params": float(graph.params)}
+
+
+def as_pytorch(graph: Graph, variables: Variables, seed: int) -> Variables:
+    """The variables with kernels drawn as PyTorch's layers draw them (He et al., 2015, uniform with a = √5)."""
+    rng = np.random.default_rng(seed)
+
+    def kernel(array: np.ndarray) -> np.ndarray:
+        bound = float(np.prod(array.shape[:-1])) ** -0.5
+        return rng.uniform(-bound, bound, array.shape).astype(np.float32)
+
+    params = {
+        node: {name: kernel(np.asarray(array)) if array.ndim > 1 else array for name, array in weights.items()}
+        for node, weights in variables["params"].items()
+    }
+    return {"params": params, "state": variables["state"]}
 
 
 def minibatch(path: Path, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

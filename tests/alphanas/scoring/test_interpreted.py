@@ -79,7 +79,7 @@ def test_naswot_is_that_of_the_whole_network_compiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18_cifar:16", "mobilenet_v2", "vit_ti16", "densenet121", "nasbench201"])
+@pytest.mark.parametrize("name", ["resnet18_cifar:16", "mobilenet_v2", "vit_ti16"])
 def test_naswot_of_larger_networks_is_that_of_the_whole(name: str) -> None:
     agrees(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), (32, 32, 3))
 
