@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from alphanas.hardware import contractions, products, reductions, winograd
+from alphanas.hardware import contractions, expanded, products, reductions, winograd
 from alphanas.hardware.emit import Emitted, Emitter, Geometry
 from alphanas.hardware.kernels import Kernel, Plan
 from alphanas.hardware.program import Step, Storage
@@ -21,6 +21,8 @@ ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
 
 def emit(plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int) -> Emitted:
     """The kernel's function for vectors of so many lanes. Raises NotLowerable where a step has no rule."""
+    if kernel.anchor is not None and kernel.before:
+        return expanded.convolve(Emitter(plan, producers, storages, kernel, lanes), kernel)
     if kernel.anchor is not None:
         return _anchored(lambda: Emitter(plan, producers, storages, kernel, lanes), kernel.anchor)
     body = _rows if kernel.before else _map

@@ -10,6 +10,7 @@ from tvm import te, tirx
 
 from alphanas.hardware import indexing
 from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block, line_blocks
+from alphanas.hardware.fusing import is_pointwise
 from alphanas.hardware.program import Step
 from alphanas.hardware.winograd import product_rows
 
@@ -19,7 +20,7 @@ MANY_PLACES = 256
 
 
 def convolve(emitter: Emitter, step: Step) -> Emitted:
-    if _is_pointwise(emitter, step):
+    if is_pointwise(emitter.flat, step):
         return _pointwise(emitter, step)
     x, w = step.inputs
     params = step.params
@@ -103,14 +104,6 @@ def _spread(emitter: Emitter, x: int, count: int, block: int, share: int, inner:
     return emitter.compute((kind.shape[0], count, inner, *reach, block), stage, "padded")
 
 
-def _is_pointwise(emitter: Emitter, step: Step) -> bool:
-    """Whether a convolution is a product of the features of every place."""
-    params = step.params
-    still = all(set(params[name]) == {1} for name in ("strides", "dilation", "input_dilation"))
-    whole = all(pair == (0, 0) for pair in params["pads"])
-    return still and whole and params["groups"] == 1 and set(emitter.type(step.inputs[1]).shape[:-2]) == {1}
-
-
 def _pointwise(emitter: Emitter, step: Step) -> Emitted:
     """A 1×1 convolution: all places in one row, so that any tile divides it but for a little filling at the end."""
     x, w = step.inputs
@@ -118,7 +111,7 @@ def _pointwise(emitter: Emitter, step: Step) -> Emitted:
     *outer, features = emitter.type(step.output).shape
     channels, places = kind.shape[-1], math.prod(outer)
     count, block = blocks_of(features, emitter.lanes)
-    filled = _filled_places(places)
+    filled = filled_places(places)
 
     def element(place: Any, channel: Any) -> Any:
         inside = te.min(place, places - 1) if filled > places else place
@@ -142,7 +135,7 @@ def _pointwise(emitter: Emitter, step: Step) -> Emitted:
     return emitter.finish(shape, (filled, count * block), Geometry("contraction", (filled,), count, block, 1, work, prologues))
 
 
-def _filled_places(places: int) -> int:
+def filled_places(places: int) -> int:
     """So many places that a good tile divides them."""
     tile = LONG_TILE if places >= MANY_PLACES else product_rows(places)
     return -(-places // tile) * tile

@@ -20,7 +20,7 @@ from tvm import ir, sym, te, tirx
 
 from alphanas.hardware import expressions, indexing
 from alphanas.hardware.kernels import LAYOUT, Kernel, Plan
-from alphanas.hardware.program import Step, Storage, Type, located
+from alphanas.hardware.program import Flat, Step, Storage, Type, located
 
 Index = Any
 LONGEST_TILE = 16
@@ -46,8 +46,8 @@ class Geometry:
     """What a schedule asks: the kind of kernel, its blocks by name, the loops' extents, and the work in multiply-adds.
 
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
-    Winograd form's output tile. `together` blocks, if it is not 0, read the same channels: a tile takes a divisor of them.
-    `vectors` hold a block. The first `batch` loops have right operands of their own: no tile crosses them.
+    Winograd form's output tile, or the rows of a strip. `together` blocks, if it is not 0, read the same channels: a tile takes a
+    divisor of them. `vectors` hold a block. The first `batch` loops have right operands of their own: no tile crosses them.
     `share` neighbours in a block of the padded input are one element, repeated.
     """
 
@@ -286,6 +286,11 @@ class Emitter:
                 return length
             stack.extend(step.inputs)
         return filled_row(length)
+
+    @property
+    def flat(self) -> Flat:
+        """The program that the kernel is of."""
+        return self._flat
 
     def type(self, slot: int) -> Type:
         return self._flat.types[slot]

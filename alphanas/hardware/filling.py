@@ -172,7 +172,7 @@ def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Rec
             if key not in rows:
                 told = {how: _told(known.get(key)) for how, known in both.items()}
                 facts = {"kind": geometry.kind, "work": geometry.work, "tunable": geometry.kind in ("contraction", "depthwise")}
-                rows[key] = {"key": key, "kernel": named(one, call.output, call.anchor), **facts, "count": 0, "models": [], **told}
+                rows[key] = {"key": key, "kernel": named(one, call), **facts, "count": 0, "models": [], **told}
             rows[key]["count"] += 1
             if name not in rows[key]["models"]:
                 rows[key]["models"].append(name)

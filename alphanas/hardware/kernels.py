@@ -29,7 +29,8 @@ LARGEST_EXPRESSION = 128
 class Kernel:
     """Computes the value `output` from stored values; `anchor` is the one step in it that reduces, if there is one.
 
-    `before` are kernels that run row by row inside this one (see `rows`); nothing else reads what they compute.
+    `before` are kernels that run inside this one, row by row (see `rows`) or by strips (`fusing`); nothing else reads what they
+    compute.
     """
 
     output: int

@@ -31,12 +31,16 @@ _EMITTED: dict[str, tuple[Emitted, tuple[int, ...]]] = {}
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One run of a kernel: which task it is, the slot it computes, what it reads, and the step it is named for, if one reduces."""
+    """One run of a kernel: which task it is, the slot it computes, what it reads, and the step it is named for, if one reduces.
+
+    `inner` are the steps that reduce inside it before that one.
+    """
 
     task: int
     output: int
     arguments: tuple[Argument, ...]
     anchor: Step | None = None
+    inner: tuple[Step, ...] = ()
     forms: Mapping[str, tuple[Argument, ...]] = field(default_factory=dict)
 
     def reads(self, form: str) -> tuple[Argument, ...]:
@@ -94,7 +98,8 @@ def lowered_plan(planned: Plan, lanes: int) -> Lowered:
             keys.append(identity.key)
         here = dict(zip(leaves, identity.leaves, strict=True))
         forms = {name: _moved(form.arguments, here) for name, form in function.forms.items()}
-        calls.append(Call(tasks[identity.exact], kernel.output, _moved(function.arguments, here), kernel.anchor, forms))
+        inner = tuple(part.anchor for part in kernel.before if part.anchor is not None)
+        calls.append(Call(tasks[identity.exact], kernel.output, _moved(function.arguments, here), kernel.anchor, inner, forms))
     return Lowered(flat, tuple(emitted), tuple(calls), storages, lanes, tuple(keys), tuple(tasks))
 
 

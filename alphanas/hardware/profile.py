@@ -79,13 +79,13 @@ def rows(
     times = _times(_calls(lowered, machine, functions, inputs))
     found = []
     for number, (call, seconds) in enumerate(zip(lowered.calls, times, strict=True)):
-        macs = _macs(lowered.flat, call.anchor)
+        macs = sum(_macs(lowered.flat, step) for step in (*call.inner, call.anchor))
         rate = 2 * macs / seconds if macs else None
         found.append(
             {
                 "number": number,
                 "task": call.task,
-                "kernel": named(lowered, call.output, call.anchor),
+                "kernel": named(lowered, call),
                 "origins": _origins(lowered, call),
                 "ms": 1e3 * seconds,
                 "macs": macs,
@@ -159,8 +159,13 @@ def _macs(flat: Flat, anchor: Step | None) -> int:
     return flat.types[anchor.output].size * depth
 
 
-def named(lowered: Lowered, output: int, anchor: Step | None) -> str:
-    """What a kernel computes, with its sizes: the step that reduces, or its kind."""
+def named(lowered: Lowered, call: Call) -> str:
+    """What a kernel computes, with its sizes: the step that reduces, or its kind, and a convolution that it begins with."""
+    first = [_named(lowered, call.output, step) for step in call.inner if step.primitive == "convolve"]
+    return ", then ".join([*first, _named(lowered, call.output, call.anchor)])
+
+
+def _named(lowered: Lowered, output: int, anchor: Step | None) -> str:
     types = lowered.flat.types
 
     def size(slot: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from alphanas.hardware.fusing import fused
 from alphanas.hardware.kernels import ANCHORS, LAYOUT, Kernel, Plan, plan
 from alphanas.hardware.program import Flat, Step
 
@@ -72,8 +73,8 @@ def _leaves(flat: Flat, slot: int, shape: Shape, readers: Mapping[int, Sequence[
 
 
 def planned(flat: Flat) -> Plan:
-    """The kernels of a canonical program, row computations joined."""
-    return grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
+    """The kernels of a canonical program, row computations joined, and pairs of convolutions that are faster as one kernel."""
+    return fused(grouped(plan(flat, frozenset(exits(flat, flat.readers())))))
 
 
 def grouped(planned: Plan) -> Plan:

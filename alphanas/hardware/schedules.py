@@ -26,10 +26,14 @@ BESIDE_FORMS = 2
 """Where a kernel has other forms, which save work, so many tiles of its own are tried."""
 STRIP_BYTES = 1 << 16
 """What a part of the rows of a product reads and writes may take of the second cache."""
+NEAR_BYTES = 3 << 17
+"""What is read again and again is not slow as long as it takes no more: three quarters of a second cache of usual size."""
 FLOAT_BYTES = 4
 FEW_GROUPS = 8
 """From so many groups on, threads share them, not what is in them."""
 PLANE = 3
+WIDE_TILE = 12
+"""Registers that a tile of the wide value may take."""
 PARALLEL_WORK = 1 << 18
 MAYBE_PARALLEL_WORK = 1 << 22
 """Between so many operations, waking a second thread may cost more than it saves; below it does, above it does not."""
@@ -66,11 +70,11 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     parallel = thread_choices(geometry, threads)[0]
     if geometry.kind == "winograd":
         return [Knobs(column=product_rows(geometry.outer[0]), blocks=blocks, parallel=parallel) for blocks in _panels(geometry)]
-    if geometry.kind not in ("contraction", "depthwise"):
+    if geometry.kind not in ("contraction", "depthwise", "expanded"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
-    registers //= geometry.vectors
-    rows = _divisors(outer[-2], registers) if len(geometry.outer) - geometry.batch > 1 else [1]
+    registers //= geometry.vectors if geometry.kind != "expanded" else 1
+    rows = _divisors(geometry.side or outer[-2], registers) if len(geometry.outer) - geometry.batch > 1 else [1]
     columns = _divisors(outer[-1], registers)
     blocks = _divisors(geometry.together or geometry.blocks, registers) if geometry.kind == "contraction" else [1]
     tiles = [(r, c, b) for r, c, b in itertools.product(rows, columns, blocks) if r * c * b <= registers]
@@ -146,6 +150,39 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
         schedule.parallel(shared)
     _accumulate(schedule, geometry, sums, column_out)
     _store(schedule, result, 3)
+
+
+def _expanded(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """By strips of rows and blocks of channels: the wide value of the strip, padded, filtered."""
+    result, sums = schedule.get_sblock("result"), schedule.get_sblock("sums")
+    front, row, column, feature = schedule.get_loops(result)
+    block, vector, lane = schedule.split(feature, [None, geometry.vectors, geometry.block // geometry.vectors])
+    strip, row_out, row_in = schedule.split(row, [None, geometry.side // knobs.row, knobs.row])
+    column_out, column_in = schedule.split(column, [None, knobs.column])
+    schedule.reorder(front, strip, block, vector, row_out, column_out, row_in, column_in, lane)
+    shared = schedule.fuse(front, strip, block)
+    # Now: of strips that overlap TVM does not see below that they may run side by side.
+    if knobs.parallel:
+        schedule.parallel(shared)
+    schedule.compute_at(sums, column_out, preserve_unit_loops=True)
+    padded, products, wide = (schedule.get_sblock(name) for name in (*geometry.prologues, *geometry.stages))
+    schedule.compute_at(padded, shared, preserve_unit_loops=True)
+    schedule.vectorize(schedule.get_loops(padded)[-1])
+    schedule.compute_at(wide, shared, preserve_unit_loops=True)
+    place = schedule.get_loops(wide)[-2]
+    tile = _divisors(_extent(schedule, place), WIDE_TILE // geometry.vectors)[-1]
+    place_out, _ = schedule.split(place, [None, tile])
+    schedule.compute_at(products, place_out, preserve_unit_loops=True)
+    *_, tile_loop, vector, reduced = schedule.get_loops(products)
+    schedule.reorder(reduced, tile_loop, vector)
+    schedule.vectorize(vector)
+    schedule.unroll(tile_loop)
+    schedule.decompose_reduction(products, reduced)
+    *_, tile_loop, vector = schedule.get_loops(wide)
+    schedule.vectorize(vector)
+    schedule.unroll(tile_loop)
+    _accumulate(schedule, geometry, sums, column_out)
+    _store(schedule, result, 4)
 
 
 def _winograd(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -248,12 +285,22 @@ def _by_group(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 
 
 def _strip(geometry: Geometry, knobs: Knobs) -> int:
-    """How many tiles of rows take all features in turn before the next ones: what they read and write stays in the cache."""
+    """How many tiles of rows take all features in turn before the next ones: what they read and write stays in the cache.
+
+    Where the weights do not, each strip reads them from afar: as many tiles as make that and reading the rows cost least.
+    """
     tiles = geometry.outer[-1] // knobs.column
     columns = geometry.blocks * geometry.block
     depth = geometry.work // (math.prod(geometry.outer) * columns)
-    most = STRIP_BYTES // ((depth + columns) * FLOAT_BYTES * knobs.column)
-    return _divisors(tiles, max(1, most))[-1]
+    weights, tile = depth * columns * FLOAT_BYTES, depth * FLOAT_BYTES * knobs.column
+    if weights <= NEAR_BYTES:
+        return _divisors(tiles, max(1, STRIP_BYTES // (tile + columns * FLOAT_BYTES * knobs.column)))[-1]
+
+    def far(strip: int) -> int:
+        again = geometry.blocks // knobs.blocks if strip * tile > NEAR_BYTES else 1
+        return tiles // strip * weights + again * tiles * tile
+
+    return min(_divisors(tiles, tiles), key=far)
 
 
 def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:
@@ -392,6 +439,7 @@ def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "contraction": _contraction,
     "depthwise": _depthwise,
+    "expanded": _expanded,
     "winograd": _winograd,
     "window": _window,
     "reduction": _reduction,

@@ -194,6 +194,15 @@ def many_groups(x: Any) -> Any:
     return first, jax.nn.relu(strided), convolution(128, 128, kernel=5, groups=8, rhs_dilation=(2, 2))(x) * 0.1
 
 
+def expanded(channels: int, features: int, *, kernel: int = 3, **options: Any) -> Callable[..., Any]:
+    """A 1×1 convolution and a depthwise one that alone reads it, each with an epilogue."""
+    widen, filtered = (
+        convolution(channels, features, kernel=1),
+        convolution(features, features, kernel=kernel, groups=features, **options),
+    )
+    return lambda x: jax.nn.relu6(filtered(jax.nn.silu(widen(x) + array(features))) * 0.1 + array(features, seed=1))
+
+
 def _functions() -> list[Case]:
     ramp = np.linspace(-9, 9, 2001, dtype=np.float32)
     image = array(BATCH, 9, 8, 20)
@@ -213,6 +222,10 @@ def _functions() -> list[Case]:
         Case("convolution_many_groups", many_groups, (array(BATCH, 9, 8, 128),)),
         Case("convolution_depthwise", convolution(70, 70, kernel=5, groups=70), (array(1, 9, 9, 70),)),
         Case("convolution_multiplied", convolution(8, 24, groups=8, rhs_dilation=(2, 2)), (array(1, 9, 9, 8),)),
+        Case("expanded_whole", expanded(12, 40, kernel=5), (array(BATCH, 7, 9, 12),)),
+        Case("expanded_strips", expanded(5, 48, window_strides=(2, 2)), (array(BATCH, 64, 60, 5),)),
+        Case("expanded_odd_rows", expanded(3, 33, padding=((2, 1), (0, 3)), rhs_dilation=(2, 2)), (array(1, 58, 61, 3),)),
+        Case("expanded_residual", lambda x: expanded(20, 20)(x) + x, (image,)),
         Case("winograd", winograd, (array(2, 17, 14, 20),), 5e-5),
         Case("pointwise", pointwise, (array(1, 17, 17, 24),)),
         Case("grouped", grouped, (array(2, 9, 8, 48),)),

@@ -16,7 +16,7 @@ from alphanas.hardware import canonical, decompositions, expressions, flattening
 from alphanas.hardware.machine import Machine, this_machine, use_threads
 from alphanas.hardware.tasks import difference
 from properties import jaxpr
-from tests.alphanas.hardware.cases import Case, array, cases, convolution
+from tests.alphanas.hardware.cases import Case, array, cases, convolution, expanded
 
 RULES = (flattening.RULES, decompositions.DECOMPOSITIONS, canonical.RULES, expressions.RULES, indexing.RULES)
 
@@ -83,6 +83,7 @@ def main() -> None:
             "dense": of_knobs(dense, machine),
             "winograd": of_knobs(Case("winograd", convolution(20, 33), (array(2, 17, 14, 20),)), machine),
             "depthwise": of_knobs(depthwise, machine),
+            "expanded": of_knobs(Case("expanded", expanded(8, 64), (array(2, 33, 14, 8),)), machine),
         },
         "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},

@@ -16,7 +16,7 @@ from alphanas.hardware.canonical import canonical
 from alphanas.hardware.flattening import flatten
 from alphanas.hardware.kernels import ANCHORS, plan
 from alphanas.hardware.program import NotLowerable
-from alphanas.hardware.rows import exits, grouped
+from alphanas.hardware.rows import exits, grouped, planned
 from alphanas.models.zoo.net import Net
 from synth.ops.activation import Gelu
 from tests.alphanas.hardware import cases
@@ -89,8 +89,8 @@ def shared_sum(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def in_rows(function: object) -> list[tuple[str, int]]:
     """For each kernel its anchor's name and how many kernels run inside it."""
     flat = canonical(flatten(function, cases.array(4, 8, 16)))  # type: ignore[arg-type]
-    planned = grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
-    return [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in planned.kernels]
+    found = grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
+    return [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in found.kernels]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,28 @@ def in_rows(function: object) -> list[tuple[str, int]]:
 )
 def test_what_goes_row_by_row_is_one_kernel(function: object, kernels: list[tuple[str, int]]) -> None:
     assert in_rows(function) == kernels
+
+
+def expands_twice(x: jax.Array) -> jax.Array:
+    wide = cases.convolution(8, 24, kernel=1)(x)
+    return cases.convolution(24, 24, groups=24)(wide) + wide
+
+
+@pytest.mark.parametrize(
+    ("function", "kernels"),
+    [
+        (cases.expanded(8, 24), [("convolve", 1)]),
+        (lambda x: cases.expanded(8, 8)(cases.expanded(8, 8)(x)), [("convolve", 1), ("convolve", 1)]),
+        (expands_twice, [("convolve", 0), ("convolve", 0)]),
+        (lambda x: cases.convolution(24, 24, groups=3)(cases.convolution(8, 24, kernel=1)(x)), [("convolve", 0), ("convolve", 0)]),
+        (lambda x: cases.convolution(24, 24, groups=24)(cases.convolution(8, 24)(x)), [("convolve", 0), ("convolve", 0)]),
+    ],
+)
+def test_a_pointwise_convolution_is_part_of_the_depthwise_one_that_alone_reads_it(
+    function: object, kernels: list[tuple[str, int]]
+) -> None:
+    found = planned(canonical(flatten(function, cases.array(1, 9, 10, 8)))).kernels  # type: ignore[arg-type]
+    assert [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in found] == kernels
 
 
 @pytest.mark.parametrize(
