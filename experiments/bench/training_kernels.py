@@ -9,9 +9,10 @@ convolution of the op's own channels, which uses each value that it reads as oft
 
 `roofline_ms` is the least that the step can take here: its multiply-adds at the rate of a large matrix product, or its bytes at the
 rate at which an addition goes through arrays of the input's size, or the exponentials of its softmax, whichever is most
-(`bound_by`). The bytes are those that no formulation avoids: forward reads input and weights and writes the output, backward reads all three again (the output's slope) and
-writes the slopes of the other two; and for attention the scores, which the softmax reads and writes forward and backward.
-`roofline_times_slower` is `times_slower` of a step that takes just that: above the bound, no formulation is within it.
+(`bound_by`). The bytes are those that no formulation avoids: forward reads input and weights and writes the output, backward reads
+all three again (the output's slope) and writes the slopes of the other two; and for attention the scores, which the softmax reads
+and writes forward and backward. `roofline_times_slower` is `times_slower` of a step that takes just that: above the bound, no
+formulation is within it.
 """
 
 from __future__ import annotations
