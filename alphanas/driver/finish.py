@@ -157,15 +157,22 @@ def _seconds(run: Run) -> float:
 
 
 def _second_chances(run: Run, chosen: Sequence[Candidate]) -> None:
-    """Where all that stayed in the race failed, who is best of those that left it is trained with the seeds it lacks, in time."""
-    finish = run.config.finish
+    """Where all that stayed in the race failed, who is best of those that left it is trained with the seeds it lacks, in time.
+
+    Each is decided once and for all, before it is trained: half of its seeds, after an interruption, would decide otherwise.
+    """
+    study, seeds = run.recorder.study, range(run.config.finish.seeds)
     for _ in chosen:
-        told = choose_best(run.recorder.study.seed(), chosen, finish)
-        best = run.recorder.study.candidate(told["candidate"])
-        lacking = [number for number in range(finish.seeds) if not run.recorder.done(best.id, "full", number)]
-        if best.id == SEED or not lacking or not _time_for(run, [best] * len(lacking)):
-            return
-        if not _run(run, iter([_full(run, best, number) for number in lacking]), reserve=_reserve(run)):
+        since = study.decisions("finalists")[-1].sequence
+        told = [one.payload["candidate"] for one in study.decisions("second_chance") if one.sequence > since]
+        best = study.candidate(told[-1] if told else SEED)
+        if all(run.recorder.done(best.id, "full", number) for number in seeds):
+            best = study.candidate(choose_best(study.seed(), chosen, run.config.finish)["candidate"])
+            lacking = [number for number in seeds if not run.recorder.done(best.id, "full", number)]
+            if best.id == SEED or not lacking or not _time_for(run, [best] * len(lacking)):
+                return
+            run.recorder.decide("second_chance", {"candidate": best.id})
+        if best.id == SEED or not _run(run, iter([_full(run, best, number) for number in seeds]), reserve=_reserve(run)):
             return
 
 
