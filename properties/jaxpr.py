@@ -78,7 +78,7 @@ class Equation:
         name = self.params.get("name")
         return name if isinstance(name, str) else self.primitive
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Where the equation comes from, as `file:line (function)`, or the empty string if JAX does not know."""
         frame = jax_frame(self._raw)

@@ -146,13 +146,14 @@ def _kept(flat: Flat, readers: Mapping[int, list[Step]], anchors: Mapping[int, S
 
 def _inner(flat: Flat, anchors: Mapping[int, Step]) -> dict[int, int]:
     """Values inside an anchored kernel (its anchor's and those of its epilogue but the last), each with the kernel's output."""
-    producers = {step.output: step for step in flat.steps}
+    places = {step.output: place for place, step in enumerate(flat.steps)}
     inner: dict[int, int] = {}
     for output, anchor in anchors.items():
         if output == anchor.output:
             continue
+        later = {step.output: step for step in flat.steps[places[anchor.output] + 1 : places[output] + 1]}
         reaches: dict[int, bool] = {anchor.output: True}
-        _reaching(output, producers, reaches)
+        _reaching(output, later, reaches)
         inner.update({slot: output for slot, yes in reaches.items() if yes and slot != output})
     return inner
 
