@@ -105,7 +105,7 @@ def gathers(x: Any, at: Any) -> Any:
     table, numbers = array(11, 6), np.arange(7, dtype=np.int32)
     return (
         (jnp.take(table, at, axis=0), jnp.take(table, 3 * at, axis=0, mode="clip"), x[:, at[0]] * 2, x[:, :, at[1] - 4]),
-        (jnp.take_along_axis(x[..., 0], at, axis=1), jnp.take(numbers, 3 * at, mode="fill")),
+        (jnp.take_along_axis(x[..., 0], at, axis=1), jnp.take(numbers, 3 * at, mode="fill"), x[0, at[0, 0], at[:, 0]] * 2),
     )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from alphanas.hardware.machine import this_machine, use_threads
@@ -16,6 +17,17 @@ from tests.alphanas.models import architectures
 from tests.alphanas.models.test_architectures import LINEN, NNX, numbers
 
 
+def opaque(x: Any) -> Any:
+    """Sorted, summed up, and weighed by places: nodes that lifting leaves as they are, among some that it knows."""
+    weights = jax.nn.softmax(jnp.cumsum(jnp.sort(x), axis=1) @ jnp.swapaxes(x, 1, 2))
+    return weights * jnp.argmax(x, -1)[..., None]
+
+
+def names() -> list[str]:
+    """The models' names, without making them."""
+    return [*(f"nnx_{name}" for name in NNX), *(f"linen_{name}" for name in LINEN), "plain_opaque", "plain_transformer"]
+
+
 def models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Models by name, with inputs."""
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {}
@@ -24,6 +36,7 @@ def models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     for name, (module, inputs, inference, _, _) in LINEN.items():
         made = module()
         found[f"linen_{name}"] = (made, made.init(jax.random.key(0), *inputs, **inference)), inputs
+    found["plain_opaque"] = opaque, (numbers((5, 7)),)
     params = architectures.handwritten_params()
     found["plain_transformer"] = lambda x: architectures.handwritten(params, x), (numbers((6, 8)),)
     return found
