@@ -234,7 +234,7 @@ class Finish:
     extra_seeds: int = option(3, COUNT, "further training seeds for finalists too close to tell apart, while time is left")
     tolerance: float = option(0.003, FRACTION, "accuracy that the best may lie below the seed's")
     confidence: float = option(
-        0.6, SHARE, "probability with which the best has to be so accurate, in the light of all full trainings; 0.5: by its mean"
+        0.7, SHARE, "probability with which the best has to be so accurate, in the light of all full trainings; 0.5: by its mean"
     )
     share: float = option(0.5, FRACTION, "share of the time limit that is kept for the finish")
 

@@ -44,3 +44,17 @@ def affordable(chances: Mapping[int, float], costs: Mapping[int, float], *, seed
         if not kept or race_cost(seed, [costs[other] for other in (*kept, one)], rounds) <= seconds:
             kept.append(one)
     return [one for one in chances if one in kept]
+
+
+def in_round(number: int, seed: int, costs: Mapping[int, float], *, asked: int) -> list[tuple[int, int]]:
+    """(model, training seed) of a round of the race, counted from 0, in the order that they are begun; `costs` are the finalists'.
+
+    All `asked` trainings of the seed model come in the first round: they hang on nothing, and fill workers that would wait for the
+    last finalist. Rounds beyond those asked for have it again. Of finalists the dearest come first, so that no worker is left
+    alone with one at the end.
+    """
+    finalists = [(one, number) for one in sorted(costs, key=lambda one: (-costs[one], one))]
+    if 0 < number < asked:
+        return finalists
+    first, *later = [(seed, which) for which in (range(asked) if number == 0 else (number,))]
+    return [first, *finalists, *later]

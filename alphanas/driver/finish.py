@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from alphanas.driver import cascade, stages
-from alphanas.driver.budget import affordable, race_cost
+from alphanas.driver.budget import affordable, in_round, race_cost
 from alphanas.driver.choice import Point, answers, choose_best, choose_finalists, point, still_racing
 from alphanas.driver.flows import Flow, run_flows
 from alphanas.driver.run import SEED, Run
@@ -19,7 +19,7 @@ from alphanas.execution.limits import memory_share
 from alphanas.hardware.devices import environment as device_environment
 from alphanas.study import MENDABLE, Candidate, Study, write_atomic
 
-MEASURE_SHARE, MEASURE_S = 0.15, 60.0
+MEASURE_SHARE, MEASURE_S = 0.1, 60.0
 """Share of the time limit that full training leaves for measuring latency, and the seconds that are enough."""
 SPENT_SHARE = 0.9
 """Share of the workers' time that trainings are planned to fill: they do not all end at once."""
@@ -127,9 +127,10 @@ def _race(run: Run, chosen: Sequence[Candidate]) -> None:
     for number in range(finish.seeds + finish.extra_seeds):
         if number >= finish.seeds and (len(racing) < 2 or not _time_for(run, [seed, *racing])):
             return
-        # The longest first, so that no worker is left alone with it at the end.
-        row = sorted([seed, *racing], key=lambda one: (-_training_time(run, one), one.id))
-        if not _run(run, iter([_full(run, candidate, number) for candidate in row]), reserve=_reserve(run)):
+        costs = {one.id: _training_time(run, one) for one in racing}
+        trainings = in_round(number, SEED, costs, asked=finish.seeds)
+        flows = [_full(run, run.recorder.study.candidate(one), which) for one, which in trainings]
+        if not _run(run, iter(flows), reserve=_reserve(run)):
             return
         racing = still_racing(seed, racing, finish, seeds=number + 1)
         if number + 1 < finish.seeds:
@@ -144,8 +145,8 @@ def _with_time(run: Run, racing: Sequence[Candidate], *, seeds: int) -> list[Can
     if not told and len(racing) > 1:
         costs = {one.id: _training_time(run, one) for one in racing}
         chances = answers(study.seed(), racing, finish, seeds=seeds)
-        bar, rounds = _training_time(run, study.seed()), finish.seeds - seeds
-        ids = affordable(chances, costs, seed=bar, rounds=rounds, seconds=_seconds(run))
+        # The seed model was trained with all of its seeds in the first round.
+        ids = affordable(chances, costs, seed=0.0, rounds=finish.seeds - seeds, seconds=_seconds(run))
         told = [{"seeds": seeds, "racing": [one.id for one in racing], "ids": ids}]
         run.recorder.decide("race", told[0])
     return [one for one in racing if not told or one.id in told[-1]["ids"]]

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from alphanas.driver.budget import affordable, fewer, race_cost
+from alphanas.driver.budget import affordable, fewer, in_round, race_cost
 
 
 def test_one_round_costs_all_of_it_and_nobody_costs_the_seed_alone() -> None:
@@ -54,3 +54,14 @@ def test_the_likeliest_go_on_as_far_as_time_reaches() -> None:
 def test_who_goes_on_fits_the_time_or_is_one_alone(seconds: float, rounds: int) -> None:
     kept = affordable(CHANCES, COSTS, seed=1.0, rounds=rounds, seconds=seconds)
     assert kept and (len(kept) == 1 or race_cost(1.0, [COSTS[one] for one in kept], rounds) <= seconds)
+
+
+def test_all_rounds_together_train_everyone_with_every_seed_once() -> None:
+    begun = [training for number in range(5) for training in in_round(number, 0, COSTS, asked=3)]
+    assert sorted(begun) == [(one, number) for one in (0, 1, 3, 4, 5) for number in range(5)]
+
+
+def test_the_seed_model_waits_for_nobody_and_the_dearest_finalist_for_few() -> None:
+    assert in_round(0, 0, COSTS, asked=3) == [(0, 0), (3, 0), (4, 0), (5, 0), (1, 0), (0, 1), (0, 2)]
+    assert in_round(2, 0, COSTS, asked=3) == [(3, 2), (4, 2), (5, 2), (1, 2)]
+    assert in_round(4, 0, {}, asked=3) == [(0, 4)]
