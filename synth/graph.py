@@ -162,9 +162,13 @@ class Graph:
 
         Call it outside `jit`: weights are drawn with NumPy.
         """
-        # All at once: an array by itself takes as long to hand over as to draw.
-        placed: Variables = jax.device_put(self.drawn(key))
-        return placed
+        drawn = self.drawn(key)
+        # All at once: an array by itself takes as long to hand over as to draw. As a list: JAX gives dicts back sorted.
+        placed = iter(jax.device_put([array for nodes in drawn.values() for own in nodes.values() for array in own.values()]))
+        return {
+            collection: {node: {name: next(placed) for name in own} for node, own in nodes.items()}
+            for collection, nodes in drawn.items()
+        }
 
     def drawn(self, key: jax.Array) -> Variables:
         """The same variables as NumPy arrays, on no device: every function of variables takes these too."""

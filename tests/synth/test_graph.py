@@ -176,6 +176,14 @@ def test_weights_of_a_node_depend_on_its_name_and_the_key_alone() -> None:
     )
 
 
+def test_variables_are_in_the_order_of_nodes_and_weights() -> None:
+    graph = residual()
+    variables = graph.init(jax.random.key(0))
+    for collection in ("params", "state"):
+        wanted = [(node.name, list(graph.owned(node)[collection])) for node in graph.nodes if graph.owned(node)[collection]]
+        assert [(node, list(own)) for node, own in variables[collection].items()] == wanted
+
+
 def test_initial_weights_have_the_variance_of_their_initialiser() -> None:
     graph = chain(Value((None, 256)), [Dense(features=512)])
     kernel = np.asarray(graph.init(jax.random.key(0))["params"]["dense0"]["kernel"])
