@@ -18,8 +18,9 @@ REPEATS = 9
 def against_default(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Median milliseconds of a grouped 3×3 convolution with stride 1, packing included, ours and TVM's default, timed in turns.
 
-    Payload: size (height and width), channels, groups, threads. Result: ours_ms, default_ms (the faster of TVM's two layouts),
-    ratio and its interval, max_error (ours and the default's, of the output), knobs. Raises what compiling raises.
+    Payload: size (height and width), channels, groups, threads; trials (of MetaSchedule, on the default too, in each layout; 0 for
+    none). Result: ours_ms, and of the default and, with trials, of the tuned default, each the faster of TVM's two layouts: its ms,
+    layout, times_faster with its interval; max_error (of all, of the output), knobs. Raises what compiling raises.
     """
     from alphanas.hardware import tasks
 
@@ -52,7 +53,10 @@ def _compared(payload: Mapping[str, Any]) -> dict[str, Any]:
     tuned = tuning.tune(lowered, machine, limit_s=payload.get("knob_seconds", 20.0))
     functions = [schedules.scheduled(task, knobs) for task, knobs in zip(lowered.tasks, tuned.knobs, strict=True)]
     modules = {"ours": lowering.assemble(lowered, functions)}
-    modules |= {f"default {layout}": _default(x, weight, groups, layout, machine) for layout in ("NHWC", "NCHW")}
+    for layout in ("NHWC", "NCHW"):
+        modules[f"default {layout}"] = _default(x, weight, groups, layout, machine)
+        if payload.get("trials"):
+            modules[f"tuned {layout}"] = _searched(_default(x, weight, groups, layout, machine), machine, payload["trials"])
     runs, errors = {}, {}
     for name, module in modules.items():
         main = relax.VirtualMachine(tvm.compile(module, target=machine.target), tvm.cpu())["main"]
@@ -62,17 +66,39 @@ def _compared(payload: Mapping[str, Any]) -> dict[str, Any]:
         errors[name] = difference([output.transpose(0, 2, 3, 1) if first else output], [expected])
         runs[name] = _run(main, argument)
     latencies = timing.interleaved(runs, repeats=REPEATS)
-    best = min((name for name in latencies if name != "ours"), key=lambda name: latencies[name].median)
-    ours, other = latencies["ours"], latencies[best]
     return {
-        "ours_ms": 1e3 * ours.median,
-        "default_ms": 1e3 * other.median,
-        "default": best,
-        "times_faster": other.median / ours.median,
-        "interval": timing.ratio_interval(ours.samples, other.samples),
+        "ours_ms": 1e3 * latencies["ours"].median,
+        **_beside(latencies, "default"),
+        **(_beside(latencies, "tuned") if payload.get("trials") else {}),
+        "trials": payload.get("trials", 0),
         "max_error": max(errors.values()),
         "knobs": [repr(knobs) for knobs in tuned.knobs],
     }
+
+
+def _beside(latencies: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Ours beside the faster layout of a kind."""
+    from alphanas.hardware import timing
+
+    best = min((name for name in latencies if name.startswith(kind)), key=lambda name: latencies[name].median)
+    ours, other = latencies["ours"], latencies[best]
+    found = {"ms": 1e3 * other.median, "layout": best.removeprefix(f"{kind} "), "times_faster": other.median / ours.median}
+    return {kind: {**found, "interval": timing.ratio_interval(ours.samples, other.samples)}}
+
+
+def _searched(module: Any, machine: Any, trials: int) -> Any:
+    """The module with its functions under the best schedules that so many trials of MetaSchedule found."""
+    import tvm
+
+    from alphanas.hardware import metaschedule
+
+    for name, function in module.functions.items():
+        if isinstance(function, tvm.tirx.PrimFunc):
+            found = metaschedule.search_function(function, machine, trials)
+            if found is not None:
+                # As the function was: private, and no second "main".
+                module.update_func(name, found.with_attr("tirx.is_scheduled", True).without_attr("global_symbol"))
+    return module
 
 
 def _run(main: Any, argument: Any) -> Any:

@@ -92,12 +92,18 @@ def _packed(function: Any) -> str:
 
 def search(task: Emitted, machine: Machine, trials: int, *, seed: int = 0) -> Any:
     """The task's function under the best schedule that so many trials found; None if none runs."""
+    return search_function(task.function, machine, trials, seed=seed)
+
+
+def search_function(function: Any, machine: Machine, trials: int, *, seed: int = 0) -> Any:
+    """The same for any function of TVM's, one that it lowered by itself too."""
+    module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
     artifacts: dict[str, Any] = {}
     for name in ("tvm.s_tir.meta_schedule", "tvm.s_tir.meta_schedule.logging"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         database = meta_schedule.tune_tasks(
-            tasks=[_context(task, machine, seed)],
+            tasks=[_context(module, machine, seed)],
             task_weights=[1.0],
             work_dir=folder,
             max_trials_global=trials,
@@ -107,13 +113,13 @@ def search(task: Emitted, machine: Machine, trials: int, *, seed: int = 0) -> An
             database="memory",
             cost_model="xgb",
         )
-    best = database.query_schedule(_module(task), machine.target, "main")
+    best = database.query_schedule(module, machine.target, "main")
     return None if best is None else _runnable(best.mod)["main"]
 
 
-def _context(task: Emitted, machine: Machine, seed: int) -> Any:
+def _context(module: Any, machine: Machine, seed: int) -> Any:
     return meta_schedule.TuneContext(
-        _module(task),
+        module,
         target=machine.target,
         space_generator="post-order-apply",
         search_strategy="evolutionary",
@@ -121,10 +127,6 @@ def _context(task: Emitted, machine: Machine, seed: int) -> Any:
         rand_state=seed + 1,
         num_threads=machine.threads,
     ).clone()
-
-
-def _module(task: Emitted) -> Any:
-    return tvm.IRModule({"main": task.function.with_attr("global_symbol", "main")})
 
 
 def _runnable(module: Any) -> Any:

@@ -65,6 +65,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--records", type=Path, help="database of known kernels (default: an empty one)")
     parser.add_argument("--knob-seconds", type=float, default=60.0, help="for choosing the knobs of a network's unknown kernels")
+    parser.add_argument("--trials", type=int, default=32, help="of MetaSchedule on TVM's own grouped convolutions, a layout")
+    parser.add_argument("--groups", type=int, nargs="+", default=GROUPS, help="of the grouped convolutions")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds a model, building included")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.sections if name not in SECTIONS]
@@ -142,12 +144,12 @@ def _start(pool: LocalPool, options: argparse.Namespace, folder: Path) -> dict[s
 
 
 def _grouped(pool: LocalPool, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Grouped 3×3 convolutions, packing included, beside TVM's own."""
+    """Grouped 3×3 convolutions, packing included, beside TVM's own, as it lowers them and tuned."""
     rows = []
     for size, channels in GROUPED_SHAPES:
-        for groups in GROUPS:
+        for groups in options.groups:
             row: dict[str, Any] = {"size": size, "channels": channels, "groups": groups, "threads": options.threads}
-            result = pool.submit(AGAINST_DEFAULT, row, limit_s=options.limit).result()
+            result = pool.submit(AGAINST_DEFAULT, {**row, "trials": options.trials}, limit_s=options.limit).result()
             failed = None if isinstance(result, Completed) else {"failure": result.cause, "message": result.message}
             rows.append(row | (failed or result.value))
     return rows
