@@ -85,9 +85,12 @@ def _run(words: Sequence[str]) -> int:
         raise UserError(f"verb {verb!r}", saw="no such verb", remedy=nearest(verb, VERBS), cause="bad_usage")
     top = parser()
     try:
-        arguments = top.parse_args(words)
+        arguments, unknown = top.parse_known_args(words)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
+    if unknown:
+        asked = " ".join(["python -m alphanas", *([verb] if verb else []), "--help"])
+        raise UserError(" ".join([verb or "", *unknown]), saw="no such argument", remedy=f"see {asked}", cause="bad_usage")
     if arguments.version:
         from importlib.metadata import version
 

@@ -93,6 +93,10 @@ MISTAKES = {
     "unknown freedom": (["synth", *SEED, "--resize", "--free", "widhts"], "widhts"),
     "unknown back end": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--backends", "tmv"], "did you mean 'tvm'?"),
     "unknown form": (["export", "nowhere", "--format", "onx", "--out", "x"], "onnx"),
+    "option of another verb": (
+        ["tune", "zoo:resnet8", "--input", "1,8,8,1", "--target", "x"],
+        "tune --target x: no such argument; see",
+    ),
     "time that is none": (["latency", "zoo:resnet8", "--input", "1,8,8,1", "--time-limit", "soon"], "90s"),
 }
 
@@ -107,6 +111,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1 and says in shown.err and "Traceback" not in shown.err
+    assert shown.err.count("alphanas: ") == 1
     assert list(tmp_path.iterdir()) == []
 
 
