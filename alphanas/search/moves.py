@@ -189,7 +189,10 @@ def _synthesized(graph: Graph, region: Region, problem: Problem, rng: np.random.
 
 @functools.lru_cache(maxsize=64)
 def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
-    """(region, what is left without it) of every region and every operand that can be taken out and takes parameters along."""
+    """(region, what is left without it) of every region and every operand that can be taken out and takes parameters along.
+
+    Not where a merge would then read one value twice: what is meant is there too, as the merge without that operand.
+    """
     pieces = [(region, region.inputs[0]) for region in regions_of(graph, largest) if params_of(region)]
     for node in graph.nodes:
         reads = tuple(dict.fromkeys(node.inputs))
@@ -201,9 +204,14 @@ def _removals(graph: Graph, largest: int) -> tuple[tuple[Region, Graph], ...]:
         if graph.values[kept] != graph.values[made]:
             continue
         answer = spliced(graph, region, Graph(region.subgraph().inputs, (), (kept,)))
-        if isinstance(answer, New) and answer.graph.params < graph.params:
+        if isinstance(answer, New) and answer.graph.params < graph.params and _doubled(answer.graph) <= _doubled(graph):
             found.append((region, answer.graph))
     return tuple(found)
+
+
+def _doubled(graph: Graph) -> int:
+    """How many ops read one value twice."""
+    return sum(len(set(node.inputs)) < len(node.inputs) for node in graph.nodes)
 
 
 def _width_change(before: Graph, after: Graph, group: WidthGroup) -> Change:

@@ -9,6 +9,7 @@ import pytest
 from alphanas.config import Config
 from alphanas.errors import UserError
 from alphanas.models import zoo
+from alphanas.search import moves
 from alphanas.search.archive import Archive, Member, Origin
 from alphanas.search.evolution import Evolution
 from alphanas.search.limited import led
@@ -77,6 +78,14 @@ def test_dropping_takes_parameters_out() -> None:
         attempt = MOVES["drop"](graph, np.random.default_rng(seed), OPTIONS)
         assert isinstance(attempt.answer, New)
         assert attempt.answer.graph.params < graph.params
+
+
+def test_what_is_left_of_a_merge_never_reads_one_value_twice() -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    removals = moves._removals(graph, 20)
+    assert removals and all(len(set(node.inputs)) == len(node.inputs) for _, left in removals for node in left.nodes)
+    # The first block, whose ends are of one type, can still be taken out whole.
+    assert any("stage1.block1.conv2" not in left.by_name for _, left in removals)
 
 
 def test_sums_tie_widths_and_ends_fix_them() -> None:
