@@ -13,7 +13,7 @@ import numpy as np
 
 from properties.jaxpr import Equation, Program
 
-_COMPUTED: Mapping[str, Callable[..., Any]] = {
+COMPUTED: Mapping[str, Callable[..., Any]] = {
     "abs": np.abs,
     "add": np.add,
     "add_any": np.add,
@@ -49,6 +49,7 @@ _COMPUTED: Mapping[str, Callable[..., Any]] = {
     "sub": np.subtract,
     "tanh": np.tanh,
 }
+"""What NumPy makes of the elements, by the primitive's name."""
 _KEPT = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "stop_gradient"})
 """Primitives that give their operand back, whatever its shape: numbers stay numbers, and what works element by element goes on."""
 
@@ -83,5 +84,5 @@ def _step(equation: Equation, operands: list[Any]) -> list[Any] | None:
         return operands
     if equation.primitive == "integer_pow":
         return [operands[0] ** float(equation.params["y"])]
-    computed = _COMPUTED.get(equation.primitive)
+    computed = COMPUTED.get(equation.primitive)
     return None if computed is None else [computed(*operands)]

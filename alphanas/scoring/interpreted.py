@@ -21,6 +21,7 @@ from alphanas.scoring.shared import SharedValues, digest
 from properties import jaxpr
 from properties.jaxpr import Equation, Program
 from synth import Graph, ModalOp, Node, Op
+from synth.evaluating import COMPUTED
 from synth.graph import Variables, weights_of
 from synth.initializers import words_of
 
@@ -306,37 +307,15 @@ CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_
 """Primitives whose one program computes their results from their operands."""
 
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
-    "abs": np.abs,
-    "add": np.add,
+    **COMPUTED,
     "and": np.logical_and,
-    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
     "convert_element_type": lambda x: x,
     "copy": lambda x: x,
-    "div": np.divide,
-    "eq": np.equal,
+    # Of arrays, and not of a few numbers.
     "erf": special.erf,
     "erfc": special.erfc,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "ge": np.greater_equal,
-    "gt": np.greater,
-    "le": np.less_equal,
-    "log": np.log,
-    "log1p": np.log1p,
     "logistic": special.expit,
-    "lt": np.less,
-    "max": np.maximum,
-    "min": np.minimum,
-    "mul": np.multiply,
-    "ne": np.not_equal,
-    "neg": np.negative,
-    "pow": np.power,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sqrt": np.sqrt,
-    "square": np.square,
     "stop_gradient": lambda x: x,
-    "sub": np.subtract,
-    "tanh": np.tanh,
 }
 """What works on each element; the result is then of the type that the program says."""
 

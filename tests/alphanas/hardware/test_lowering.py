@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax.extend.core.primitives as core
 import pytest
 
-from alphanas.execution import thread_environment
 from alphanas.hardware.refusals import REFUSED
 from properties.jaxpr import STRUCTURAL
 from tests.alphanas.hardware import cases
+from tests.alphanas.hardware.apart import told_by
 
-ROOT = Path(__file__).parents[3]
 TOLERANCES = {case.name: case.tolerance for case in cases._functions()}
 UNSEEN = {
     *("add_any", "copy", "copy_p", "pvary", "sharding_constraint", "layout_constraint", "optimization_barrier", "name"),
@@ -31,11 +25,7 @@ PRIMITIVES = sorted(getattr(core, name).name for name in dir(core) if name.endsw
 @pytest.fixture(scope="module")
 def report() -> Any:
     """The errors of all cases."""
-    command = [sys.executable, "-m", "tests.alphanas.hardware.conformance"]
-    environment = {**os.environ, **thread_environment(2)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by("tests.alphanas.hardware.conformance", limit_s=300.0)
 
 
 @pytest.mark.parametrize("name", cases.names())
