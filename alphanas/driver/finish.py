@@ -19,7 +19,7 @@ from alphanas.execution.limits import memory_share
 from alphanas.hardware.devices import environment as device_environment
 from alphanas.study import MENDABLE, Candidate, Study, write_atomic
 
-MEASURE_SHARE, MEASURE_S = 0.1, 60.0
+MEASURE_SHARE, MEASURE_S = 0.15, 60.0
 """Share of the time limit that full training leaves for measuring latency, and the seconds that are enough."""
 SPENT_SHARE = 0.9
 """Share of the workers' time that trainings are planned to fill: they do not all end at once."""
