@@ -129,7 +129,7 @@ def _tvm(model: Model) -> Prepared:
         "kernels": lowered.counts(),
         "kernels_sharing_threads": shared,
         "kernels_compiled": fresh,
-        "target": machine.cpu,
+        "target": machine.name,
         "notes": list(chosen.notes),
     }
     return Prepared(lambda: main(*arguments), outputs, facts)

@@ -84,7 +84,7 @@ def in_parts(functions: Mapping[str, Any], machine: Machine, finish: Callable[[S
 
 
 def _device_name(machine: Machine) -> str:
-    here = device(machine.cpu, machine.lanes, machine.registers, machine.threads)
+    here = device(machine.name, machine.lanes, machine.registers, machine.threads)
     return hashlib.sha256(here.name.encode()).hexdigest()[:16]
 
 

@@ -43,7 +43,7 @@ def facts(threads: int) -> dict[str, Any]:
     seconds = dict(zip(("lower", "build", "run"), np.diff(marks).tolist(), strict=True))
     return {
         "versions": {name: _version(name) for name in PACKAGES},
-        "cpu": machine.cpu,
+        "cpu": machine.name,
         "lanes": machine.lanes,
         "threads": threads,
         "kernel_works": error < 1e-4,

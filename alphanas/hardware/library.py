@@ -55,7 +55,7 @@ def build(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "file": _written(compiled, Path(payload["folder"]), machine.triple),
         "runs_here": machine.here,
-        "cpu": machine.cpu,
+        "cpu": machine.name,
         "triple": machine.triple or str(tvm.target.codegen.llvm_get_system_triple()),
         "schedule": "packed+metaschedule" if others else "packed",
         "tuned": chosen.complete,

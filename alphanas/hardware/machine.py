@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,14 @@ import tvm
 from tvm.target import codegen
 
 from alphanas.errors import UserError, nearest
+from alphanas.study.environment import instructions
 
 FLOAT_BITS = 32
 VECTORS = {"avx512f": (512, 32), "avx": (256, 16), "sse2": (128, 16), "neon": (128, 32)}
 NARROWEST = (128, 16)
 """(bits of a vector, vector registers) by feature, the widest first. A tile takes three quarters of the registers."""
+OF_VECTORS = re.compile(r"avx.*|amx.*|fma|f16c|gfni|vaes|vpclmulqdq")
+"""Features of x86 CPUs that instructions on vectors need."""
 SPREAD_OVER_CORES = 1
 """TVM's word for its threads on the fastest cores first."""
 
@@ -23,6 +27,7 @@ class Machine:
     """A CPU: LLVM's name for it, float32 lanes of its vectors, registers that a tile may take, threads to use.
 
     `triple` is LLVM's name of the system, empty for this one; `here` says whether what is compiled for it can run on this one.
+    `withheld` are features of such a CPU that it has not here: a virtual machine may hide them.
     """
 
     cpu: str
@@ -31,17 +36,23 @@ class Machine:
     threads: int
     triple: str = ""
     here: bool = True
+    withheld: tuple[str, ...] = ()
 
     @property
     def target(self) -> Any:
         """TVM's target. (It wants a mapping; it refuses the command-line form.)"""
-        system = {"mtriple": self.triple} if self.triple else {}
-        return tvm.target.Target({"kind": "llvm", "mcpu": self.cpu, "num-cores": self.threads, **system})
+        return _target(self.triple, mcpu=self.cpu, **{"num-cores": self.threads}, **_without(self.withheld))
+
+    @property
+    def name(self) -> str:
+        """LLVM's name of the CPU, and what it has not."""
+        return f"{self.cpu} without {', '.join(self.withheld)}" if self.withheld else self.cpu
 
 
 def this_machine(threads: int, cpu: str | None = None) -> Machine:
     """The machine this runs on, or one of another `cpu`. Raises UserError for a name that LLVM does not know."""
-    return _machine(cpu or codegen.llvm_get_system_cpu(), "", threads)
+    own = codegen.llvm_get_system_cpu()
+    return _machine(cpu or own, "", threads, _withheld(own) if cpu is None else ())
 
 
 def machine_for(target: str | None, threads: int) -> Machine:
@@ -67,7 +78,7 @@ def _near(target: str) -> str:
     return f"CPUs of {triple}: {', '.join(_cpus(triple))}" if _known_system(triple) else nearest(target, _cpus(""))
 
 
-def _machine(cpu: str, triple: str, threads: int) -> Machine:
+def _machine(cpu: str, triple: str, threads: int, withheld: tuple[str, ...] = ()) -> Machine:
     if triple and not _known_system(triple):
         systems = sorted(_systems())
         raise UserError(
@@ -78,16 +89,37 @@ def _machine(cpu: str, triple: str, threads: int) -> Machine:
         near, known = nearest(cpu, _cpus(triple)), f"known: {', '.join(_cpus(triple))}"
         remedy = known if near.startswith("known") else f"{near} {known}"
         raise UserError("target cpu", saw=cpu or "none", wanted="a CPU that LLVM knows", remedy=remedy)
-    own = _features(codegen.llvm_get_system_cpu(), "")
+    host = codegen.llvm_get_system_cpu()
+    own = _features(host, "", _withheld(host))
     # TVM's own vector width is 512 for every x86 CPU, so the features decide.
-    features = _features(cpu, triple)
+    features = _features(cpu, triple, withheld)
     bits, registers = next((vectors for feature, vectors in VECTORS.items() if feature in features), NARROWEST)
     # A CPU's list also holds what tunes its code and changes no instruction; of the vectors none may be missing here.
     runs = _same_system(triple) and all(feature in own for feature in VECTORS if feature in features)
-    return Machine(cpu, bits // FLOAT_BITS, registers * 3 // 4, threads, triple, runs)
+    return Machine(cpu, bits // FLOAT_BITS, registers * 3 // 4, threads, triple, runs, withheld)
 
 
-def _target(triple: str, **more: str) -> Any:
+def _withheld(cpu: str) -> tuple[str, ...]:
+    """Features of vectors that this system hides of its CPU: code that used them would be killed. The fewest that imply the others.
+
+    Empty where the system does not say what it has.
+    """
+    offered = instructions()
+    found: list[str] = []
+    if offered is None:
+        return ()
+    for feature in sorted(filter(OF_VECTORS.fullmatch, _features(cpu, "")), key=lambda name: (len(name), name)):
+        hidden = re.sub(r"[^a-z0-9]", "", feature) not in offered
+        if hidden and feature in _features(cpu, "", tuple(found)):
+            found.append(feature)
+    return tuple(found)
+
+
+def _without(features: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"mattr": [f"-{feature}" for feature in features]} if features else {}
+
+
+def _target(triple: str, **more: Any) -> Any:
     return tvm.target.Target({"kind": "llvm", **({"mtriple": triple} if triple else {}), **more})
 
 
@@ -95,8 +127,8 @@ def _cpus(triple: str) -> list[str]:
     return [str(entry) for entry in codegen.llvm_get_cpu_archlist(_target(triple))]
 
 
-def _features(cpu: str, triple: str) -> set[str]:
-    return {str(entry) for entry in codegen.llvm_get_cpu_features(_target(triple, mcpu=cpu))}
+def _features(cpu: str, triple: str, withheld: tuple[str, ...] = ()) -> set[str]:
+    return {str(entry) for entry in codegen.llvm_get_cpu_features(_target(triple, mcpu=cpu, **_without(withheld)))}
 
 
 def _systems() -> set[str]:

@@ -42,7 +42,7 @@ class Tuned:
 
 def device_of(machine: Machine) -> Device:
     """What records of this machine are found by."""
-    return device(machine.cpu, machine.lanes, machine.registers, machine.threads)
+    return device(machine.name, machine.lanes, machine.registers, machine.threads)
 
 
 def untuned(lowered: Lowered, machine: Machine) -> Tuned:

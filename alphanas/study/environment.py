@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -48,8 +49,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def instructions() -> frozenset[str] | None:
+    """What an x86 CPU may be asked for here, by Linux's names in letters and digits alone; None where the system does not say.
+
+    A virtual machine may hide what the CPU's model is known for.
+    """
+    flags = _told_of_processor("flags")
+    return None if flags is None else frozenset(re.sub(r"[^a-z0-9 ]", "", flags).split())
+
+
 def _processor() -> str:
+    return _told_of_processor("model name") or platform.processor() or platform.machine()
+
+
+def _told_of_processor(name: str) -> str | None:
+    """What Linux says of the first core under a name."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text(errors="replace").splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), None)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
 import tvm
 from tvm import relax
+from tvm.target import codegen
 
 from alphanas.errors import UserError
 from alphanas.hardware import canonical, decompositions, expressions, flattening, indexing, lowering, schedules, tuning
-from alphanas.hardware.machine import Machine, this_machine, use_threads
+from alphanas.hardware.machine import OF_VECTORS, Machine, this_machine, use_threads
 from alphanas.hardware.tasks import difference
+from alphanas.study.environment import instructions
 from properties import jaxpr
 from tests.alphanas.hardware.cases import Case, array, cases, convolution, expanded
 
@@ -69,6 +72,16 @@ def vectors(cpu: str) -> list[int] | str:
     return [machine.lanes, machine.registers]
 
 
+def where_all_wide_vectors_are_hidden() -> list[Any]:
+    """(lanes, registers of a tile, whether anything for them is still allowed) of this CPU under a system that hides them."""
+    offered = instructions()
+    narrow = frozenset(word for word in offered or () if not OF_VECTORS.fullmatch(word))
+    with mock.patch("alphanas.hardware.machine.instructions", lambda: narrow):
+        machine = this_machine(1)
+    allowed = {str(feature) for feature in codegen.llvm_get_cpu_features(machine.target)}
+    return [machine.lanes, machine.registers, any(map(OF_VECTORS.fullmatch, allowed))]
+
+
 def main() -> None:
     use_threads(2)
     machine = this_machine(2)
@@ -85,8 +98,9 @@ def main() -> None:
             "depthwise": of_knobs(depthwise, machine),
             "expanded": of_knobs(Case("expanded", expanded(8, 64), (array(2, 33, 14, 8),)), machine),
         },
-        "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), Machine(machine.cpu, 4, 12, 1)),
+        "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), dataclasses.replace(machine, lanes=4, registers=12, threads=1)),
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
+        "hidden": where_all_wide_vectors_are_hidden(),
         "rules": sorted({name for table in RULES for name in table}),
         "seen": sorted(steps),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Any
 
 import jax.extend.core.primitives as core
@@ -48,6 +49,11 @@ def test_vectors_are_those_of_the_cpu_and_an_unknown_cpu_is_refused(report: Any)
     found = report["vectors"]
     assert (found["znver4"], found["haswell"], found["core2"]) == ([16, 24], [8, 12], [4, 12])
     assert "did you mean" in found["znver9"]
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file() or platform.machine() != "x86_64", reason="Linux tells of x86 CPUs")
+def test_nothing_is_compiled_for_vectors_that_the_system_hides_of_its_cpu(report: Any) -> None:
+    assert report["hidden"] == [4, 12, False]
 
 
 def test_every_rule_is_tried(report: Any) -> None:
