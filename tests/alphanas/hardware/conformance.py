@@ -98,7 +98,10 @@ def main() -> None:
             "depthwise": of_knobs(depthwise, machine),
             "expanded": of_knobs(Case("expanded", expanded(8, 64), (array(2, 33, 14, 8),)), machine),
         },
-        "narrow": of_case(Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)), dataclasses.replace(machine, lanes=4, registers=12, threads=1)),
+        "narrow": of_case(
+            Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)),
+            dataclasses.replace(machine, lanes=4, registers=12, threads=1),
+        ),
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
         "hidden": where_all_wide_vectors_are_hidden(),
         "rules": sorted({name for table in RULES for name in table}),
