@@ -10,7 +10,7 @@ import numpy as np
 
 from alphanas.search.archive import Archive, Member
 from alphanas.search.kept import lost
-from alphanas.search.limited import led
+from alphanas.search.limited import sized_within
 from alphanas.search.moves import MOVES
 from alphanas.search.proposal import Failure, New, Proposal
 from alphanas.search.regions import Options
@@ -33,13 +33,15 @@ SHARES: Mapping[str, float] = {
 def changed(
     archive: Archive, rng: np.random.Generator, options: Options, parent: Member, shares: Mapping[str, float] = SHARES
 ) -> Proposal:
-    """The proposal that a move, drawn by its share, makes of a parent; a failure if its graph is not new."""
+    """The proposal that a move, drawn by its share, makes of a parent, within the limits; a failure if its graph is not new."""
     started = time.monotonic()
-    options, shares = led(options, shares, parent, archive.seed.graph)
     kinds, weights = list(shares), np.array(list(shares.values()))
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     made = MOVES[kind](parent.graph, rng, options)
-    answer = made.answer
+    answer, changes = made.answer, made.changes
+    if isinstance(answer, New):
+        child, resizes = sized_within(answer.graph, rng, options, archive.seed.graph)
+        answer, changes = New(child), (*changes, *resizes)
     if isinstance(answer, New) and not options.property_mutation:
         missing = lost(parent.graph, answer.graph, options.properties)
         answer = Failure("property_lost", "; ".join(missing)) if missing else answer
@@ -48,7 +50,7 @@ def changed(
         answer = New(canonical(answer.graph)) if repeats is None else Failure("duplicate", repeats)
     wasteful = _wasteful(answer.graph) - _wasteful(parent.graph) if isinstance(answer, New) else frozenset()
     seconds = time.monotonic() - started
-    return Proposal(parent.id, kind, made.region, made.changes, answer, made.method, seconds, tuple(sorted(wasteful)))
+    return Proposal(parent.id, kind, made.region, changes, answer, made.method, seconds, tuple(sorted(wasteful)))
 
 
 @functools.lru_cache(maxsize=1024)

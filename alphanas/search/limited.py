@@ -1,26 +1,34 @@
-"""What limits mean for moves: what breaks them is first of all sized to keep them."""
+"""What limits mean for moves: a child that breaks them is sized to keep them, whatever move has made it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
+
+import numpy as np
 
 from alphanas.limits import Limit
-from alphanas.search.archive import Member
+from alphanas.search.proposal import New
 from alphanas.search.regions import Options
+from alphanas.search.resizing import resized
 from synth import Budget, Graph, Interval, macs
+from synth.target import Change
 
-RESIZE = "resize"
 
+def sized_within(child: Graph, rng: np.random.Generator, options: Options, seed: Graph) -> tuple[Graph, tuple[Change, ...]]:
+    """(the child, with all widths and residual blocks sized anew if it breaks limits on parameters or MACs; what that changed)
 
-def led(options: Options, shares: Mapping[str, float], parent: Member, seed: Graph) -> tuple[Options, Mapping[str, float]]:
-    """Options and shares of moves for a parent: one beyond the limits is sized to keep them half of the time, if it can be."""
+    So a move may add to a network that has all it may have: the rest gives way, by what that is worth. A child that cannot be sized
+    so stays as it is.
+    """
     within = budget_of(options.limits, seed)
-    if RESIZE not in shares or within is None or within.distance(parent.graph.params, macs(parent.graph)) == 0:
-        return options, shares
-    others = sum(share for name, share in shares.items() if name != RESIZE)
-    return replace(options, within=within), {**shares, RESIZE: others or 1.0}
+    if within is None or within.distance(child.params, macs(child)) == 0:
+        return child, ()
+    for keep_rank in (None, 0.0):
+        _, changes, answer = resized(child, rng, options, within=within, keep_rank=keep_rank)
+        if isinstance(answer, New):
+            return answer.graph, changes
+    return child, ()
 
 
 def budget_of(limits: Iterable[Limit], seed: Graph) -> Budget | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from alphanas.limits import Limit
 from alphanas.search.proposal import Answer, Failure, New
 from properties import Property
-from synth import Budget, Graph, GraphError, Region, ShapeMismatch, regions, splice
+from synth import Graph, GraphError, Region, ShapeMismatch, regions, splice
 from synth.target import Change
 
 
@@ -39,8 +39,6 @@ class Options:
     """Probability that a replacement may keep such a property less than fully."""
     limits: tuple[Limit, ...] = ()
     """What the search's candidates may cost."""
-    within: Budget | None = None
-    """The limits in numbers, where the model that is changed breaks them."""
     draws: int = 1
     """Mutated targets that one is chosen from, by `worth_of_changes`."""
     worth_of_nodes: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -17,24 +17,31 @@ TOLERANCE = 0.01
 
 BUDGETS = (0.3, 0.9)
 """Shares that are drawn of what the network has."""
-LIMITS = (0.6, 1.0)
+LIMITS = (0.75, 1.0)
 """Shares that are drawn of what it may have, where it has more."""
 
 
-def resized(graph: Graph, rng: np.random.Generator, options: Options) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
+def resized(
+    graph: Graph,
+    rng: np.random.Generator,
+    options: Options,
+    *,
+    within: Budget | None = None,
+    keep_rank: float | None = None,
+) -> tuple[tuple[str, ...], tuple[Change, ...], Answer]:
     """(nodes whose sizes were free, what changed, the graph or the reason that there is none).
 
-    The share of the parameters or of the MACs that may stay is drawn log-uniformly, or that of the limits which the network breaks.
-    So are the multiple of the widths, and whether stages keep their rank bound and blocks may be left out.
+    The share of the parameters or of the MACs that may stay is drawn log-uniformly, or that of all the limits `within`.
+    So are the multiple of the widths, and whether stages keep their rank bound (unless that is told) and blocks may be left out.
     """
     names = tuple(name for group in width_groups(graph) for name in group.nodes)
     if not names:
         return (), (), Failure("nothing_to_change", "every width is tied to the inputs or outputs")
     found = resize(
         graph,
-        _budget(graph, rng, options.within),
+        _budget(graph, rng, within),
         multiple=int(rng.choice([2, 4, 8])),
-        keep_rank=float(rng.choice([0.0, 0.5, 1.0])),
+        keep_rank=float(rng.choice([0.0, 0.5, 1.0])) if keep_rank is None else keep_rank,
         free=("widths", "depths") if rng.random() < 0.5 else ("widths",),
         tolerance=TOLERANCE,
         time_limit=options.time_limit,

@@ -12,7 +12,7 @@ from alphanas.models import zoo
 from alphanas.search import moves
 from alphanas.search.archive import Archive, Member, Origin
 from alphanas.search.evolution import Evolution
-from alphanas.search.limited import led
+from alphanas.search.limited import sized_within
 from alphanas.search.moves import MOVES, Options
 from alphanas.search.paid import Paid
 from alphanas.search.proposal import Failure, New
@@ -172,17 +172,28 @@ def test_evolution_makes_the_moves_that_paid() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_beyond_the_limits_is_sized_to_keep_them() -> None:
+@pytest.mark.parametrize("strategy", ["evolution", "random_programs", "primer"])
+def test_what_a_move_makes_is_sized_to_keep_the_limits(strategy: str) -> None:
     graph = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
     limits = {"params": "at most 20%", "macs": "at most 60%"}
-    config = Config.from_mapping({"search": {"strategy": "evolution"}, "constraints": limits})
-    strategy = build(config)
-    made = [strategy.propose(archive(graph), np.random.default_rng(seed)) for seed in range(16)]
-    sized = [one.answer.graph for one in made if one.kind == "resize" and isinstance(one.answer, New)]
-    assert len(sized) >= 4
-    assert all(one.params <= 0.2 * graph.params and macs(one) <= 0.6 * macs(graph) for one in sized)
-    small = Member(1, sized[0], (0.1, float(sized[0].params)))
-    assert led(options_of(config), {"resize": 0.1}, small, graph) == (options_of(config), {"resize": 0.1}), "it keeps them"
+    config = Config.from_mapping(
+        {"search": {"strategy": strategy}, "synthesis": {"params_ratio": [0.5, 2.0]}, "constraints": limits}
+    )
+    here, made = archive(graph), list[Graph]()
+    for seed in range(12):
+        proposal = build(config).propose(here, np.random.default_rng(seed))
+        if isinstance(proposal.answer, New):
+            made.append(proposal.answer.graph)
+            works(made[-1], graph)
+    assert len(made) >= 4
+    assert all(one.params <= 0.2 * graph.params and macs(one) <= 0.6 * macs(graph) for one in made)
+
+
+def test_what_keeps_the_limits_or_cannot_be_sized_stays_as_it_is() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    for params in ("at most 100%", "at most 1"):
+        options = options_of(Config.from_mapping({"constraints": {"params": params}}))
+        assert sized_within(graph, rng, options, graph) == (graph, ())
 
 
 def test_replacements_with_branches_take_regions_of_several_ends() -> None:
