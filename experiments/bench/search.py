@@ -1,7 +1,7 @@
 """A search beside its baselines at equal budget: `python -m experiments.bench.search experiments/digits.toml` prints JSON.
 
 Other sections: `throughput`, candidates a second through the cheap stages; `strategies CONFIG`, the hypervolume of all strategies
-over several seeds.
+over several seeds; `workers`, how well the training stage uses several workers.
 
 Every strategy runs the same configuration in a process of its own, one after the other, and so trains its own seed model with the
 same seeds and recipe: evolution, random synthesis (the same proposals without selection), and the seed model scaled in width.
@@ -21,9 +21,9 @@ from typing import Any
 
 import psutil
 
-from experiments.bench import strategies, throughput
+from experiments.bench import strategies, throughput, workers
 
-SECTIONS = {"throughput": throughput.main, "strategies": strategies.main}
+SECTIONS = {"throughput": throughput.main, "strategies": strategies.main, "workers": workers.main}
 STRATEGIES = ("evolution", "random", "width_scaling")
 SAMPLE_S = 0.5
 
