@@ -163,17 +163,18 @@ class Archive:
         return self.points[:, self.objectives.index(objective)]
 
     def nearly(self, reach: float, alike: float) -> Archive:
-        """The members whose error exceeds the seed's by at most `reach`, and of these all up to `alike` as erring the same.
+        """The members whose error exceeds the bar by at most `reach`, and of these all up to `alike` as erring the same.
 
-        Members that break constraints are left out while others do not; the archive itself if error is no objective.
+        The bar is the seed's error. Members that break constraints are left out while others do not; where none of these comes up to
+        the seed, the bar is the best of them. The archive itself if error is no objective.
         """
         if ERROR not in self.objectives:
             return self
         at = self.objectives.index(ERROR)
-        bar = self.seed.objectives[at]
-        near = [one for one in self.members if one.objectives[at] <= bar + reach]
-        kept = [one for one in near if one.excess == 0] or near
-        return replace(self, members=tuple(_erring(one, at, max(one.objectives[at], bar + alike)) for one in kept), proposed=())
+        able = [one for one in self.members if one.excess == 0] or self.members
+        bar = max(self.seed.objectives[at], min(one.objectives[at] for one in able))
+        near = [one for one in able if one.objectives[at] <= bar + reach]
+        return replace(self, members=tuple(_erring(one, at, max(one.objectives[at], bar + alike)) for one in near), proposed=())
 
     def knowing(self, proposed: Iterable[Proposed]) -> Archive:
         """The same archive, which also knows these candidates."""

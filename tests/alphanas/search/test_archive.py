@@ -134,6 +134,17 @@ def test_errors_that_cannot_be_told_apart_leave_the_choice_to_size() -> None:
     assert {member.id for member in found.front} == {1, 2, 3}
 
 
+def test_where_nothing_that_keeps_the_limits_comes_near_the_seed_the_best_of_it_is_the_bar() -> None:
+    def near(*others: Member) -> list[int]:
+        return [one.id for one in Archive(("error", "params"), (seed, *others)).nearly(0.02, 0.0).members]
+
+    seed, beyond = Member(0, graph(), (0.1, 50.0), excess=2.0), Member(1, graph(), (0.11, 40.0), excess=1.0)
+    far, better, best = (Member(id, graph(), (error, 10.0)) for id, error in ((2, 0.5), (3, 0.31), (4, 0.3)))
+    assert near(beyond) == [0, 1]
+    assert near(beyond, far, better, best) == [3, 4]
+    assert near(far, Member(5, graph(), (0.115, 9.0))) == [5]
+
+
 def test_where_a_candidate_comes_from_is_read_from_its_proposal() -> None:
     changes = [
         {"property": "depth", "before": "depth at least 3", "after": "depth at least 2"},
