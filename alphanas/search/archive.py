@@ -165,8 +165,8 @@ class Archive:
     def nearly(self, reach: float, alike: float) -> Archive:
         """The members whose error exceeds the bar by at most `reach`, and of these all up to `alike` as erring the same.
 
-        The bar is the seed's error. Members that break constraints are left out while others do not; where none of these comes up to
-        the seed, the bar is the best of them. The archive itself if error is no objective.
+        The bar is the seed's error. Members that break constraints are left out while others do not; where none of these comes up
+        to the seed, the bar is the best of them. The archive itself if error is no objective.
         """
         if ERROR not in self.objectives:
             return self
