@@ -1,7 +1,8 @@
 """A search beside its baselines at equal budget: `python -m experiments.bench.search experiments/digits.toml` prints JSON.
 
 Other sections: `throughput`, candidates a second through the cheap stages; `strategies CONFIG`, the hypervolume of all strategies
-over several seeds; `workers`, how well the training stage uses several workers.
+over several seeds; `workers`, how well the training stage uses several workers; `scaled DIR MODEL …`, networks trained as a study's
+finalists were.
 
 Every strategy runs the same configuration in a process of its own, one after the other, and so trains its own seed model with the
 same seeds and recipe: evolution, random synthesis (the same proposals without selection), and the seed model scaled in width.
@@ -21,9 +22,9 @@ from typing import Any
 
 import psutil
 
-from experiments.bench import strategies, throughput, workers
+from experiments.bench import scaled, strategies, throughput, workers
 
-SECTIONS = {"throughput": throughput.main, "strategies": strategies.main, "workers": workers.main}
+SECTIONS = {"throughput": throughput.main, "strategies": strategies.main, "workers": workers.main, "scaled": scaled.main}
 STRATEGIES = ("evolution", "random", "width_scaling")
 SAMPLE_S = 0.5
 
