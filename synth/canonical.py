@@ -17,7 +17,9 @@ import numpy as np
 from properties import Mixing
 from synth.effect import recalled, summary
 from synth.evaluating import evaluated
-from synth.graph import Graph, Node, digest, meaning
+from synth.graph import Graph, Node, digest, key_of
+from synth.memo import Memo
+from synth.numeric import is_known, run
 from synth.op import ModalOp, Op, Value, output_value
 from synth.tracing import traced
 
@@ -25,12 +27,22 @@ _SCALES = (1e-3, 1.0, 1e3)
 _TRIED = 64
 
 
-@functools.lru_cache(maxsize=4096)
+_FORMS: Memo[Graph, Graph] = Memo(4096)
+
+
 def canonical(graph: Graph) -> Graph:
     """The graph without what changes nothing, its commuting operands sorted; kept nodes keep their names, so their weights fit.
 
-    Computes the same function, trains the same, and costs no more. Idempotent.
+    Computes the same function, trains the same, and costs no more. Idempotent; remembered.
     """
+    found = _FORMS.get(graph)
+    if found is None:
+        found = _FORMS.put(graph, _canonical(graph))
+        _FORMS.put(found, found)
+    return found
+
+
+def _canonical(graph: Graph) -> Graph:
     stands = {item.name: item.name for item in graph.inputs}
     keys = {item.name: digest(["input", index]) for index, item in enumerate(graph.inputs)}
     kept: dict[str, Node] = {}
@@ -47,7 +59,7 @@ def canonical(graph: Graph) -> Graph:
             continue
         stands[node.name] = node.name
         kept[node.name] = replace(node, inputs=reads)
-        keys[node.name] = digest([meaning(op), *(keys[name] for name in reads)])
+        keys[node.name] = key_of(op, tuple([keys[name] for name in reads]))
         if is_plain(op, values):
             plain[op, reads] = node.name
         if op.nonnegative or (op.keeps_nonnegative and nonnegative.issuperset(reads)):
@@ -103,7 +115,7 @@ def _is_identity(ops: tuple[Op, ...], value: Value) -> bool:
         mixing, here = _then(mixing, summary(op, (here,)).relation("mixing", 0, 0)), output_value(op, (here,))
     if mixing is None or not np.array_equal(mixing.matrix, Mixing.identity(value.aval().shape).matrix):
         return False
-    return not _alters(ops, value) and _fixes(ops, value, 2)
+    return not _alters(ops, value) and _fixes(ops, value)
 
 
 def _alters(ops: tuple[Op, ...], value: Value) -> bool:
@@ -116,19 +128,24 @@ def _alters(ops: tuple[Op, ...], value: Value) -> bool:
     return found is not None and not np.allclose(found, given, rtol=1e-3, atol=0.0)
 
 
-@functools.lru_cache(maxsize=16384)
-def _fixes(ops: tuple[Op, ...], value: Value, batch: int) -> bool:
+def _fixes(ops: tuple[Op, ...], value: Value) -> bool:
     """Whether ops in a row give random arrays of a type back."""
-    aval = value.aval(batch)
+    aval = value.aval()
     for number, scale in enumerate(_SCALES):
         drawn = np.random.default_rng(number).standard_normal(aval.shape) * scale
         given = drawn.astype(aval.dtype)
-        found = jnp.asarray(given)
+        found, here = given, value
         for op in ops:
-            found = op.apply({}, found)
-        if found.shape != given.shape or not np.array_equal(np.asarray(found), given):
+            found, here = _applied(op, here, found), output_value(op, (here,))
+        if found.shape != given.shape or not np.array_equal(found, given):
             return False
     return True
+
+
+def _applied(op: Op, value: Value, array: np.ndarray) -> np.ndarray:
+    program = traced(op, (value,)).program
+    # By JAX it would have to be compiled, for every type anew.
+    return run(program, [array])[0] if is_known(program) else np.asarray(op.apply({}, jnp.asarray(array)))
 
 
 @dataclass(frozen=True)
@@ -170,16 +187,25 @@ def collapsible(graph: Graph) -> tuple[Collapsible, ...]:
 
 
 def _is_linear_layer(node: Node, graph: Graph) -> bool:
-    inputs = graph.input_values(node)
-    kernels = any(len(weight.shape) > 1 for weight in node.op.weights(*inputs).values())
-    if len(inputs) != 1 or not kernels or not _is_linear(node, graph):
+    return len(node.inputs) == 1 and _layer_is_linear(node.op, graph.input_values(node))
+
+
+@functools.lru_cache(maxsize=16384)
+def _layer_is_linear(op: Op, inputs: tuple[Value, ...]) -> bool:
+    kernels = any(len(weight.shape) > 1 for weight in op.weights(*inputs).values())
+    if not kernels or not _op_is_linear(op, inputs):
         return False
-    mixing = _step(node, graph)
+    mixing: Mixing | None = summary(op, inputs).relation("mixing", 0, 0)
     return mixing is not None and not (mixing.input == mixing.output and np.array_equal(mixing.matrix, np.eye(len(mixing.input))))
 
 
 def _is_linear(node: Node, graph: Graph) -> bool:
-    steps = summary(node.op, graph.input_values(node)).relation("depth", 0, 0)
+    return _op_is_linear(node.op, graph.input_values(node))
+
+
+@functools.lru_cache(maxsize=16384)
+def _op_is_linear(op: Op, inputs: tuple[Value, ...]) -> bool:
+    steps = summary(op, inputs).relation("depth", 0, 0)
     return steps is not None and steps.from_nonlinear[1] < 0
 
 

@@ -130,16 +130,24 @@ class Effects:
 
 
 @functools.lru_cache(maxsize=65536)
-def effects(op: Op, value: Value, widths: tuple[int, ...]) -> Effects:
-    """The op in its own size and in every width that fits the value; an op without sizes as it is."""
-    fitting = tuple([each for each in _in_widths(op, widths) if _fits(each, value)])
-    formulated = Kind.of(op, value)
-    if formulated is None or formulas([formulated])[formulated] is None:
+def effects(op: Op, value: Value, sizes: tuple[int, ...]) -> Effects:
+    """The op in every one of these sizes that fits the value; an op without sizes as it is."""
+    fitting = tuple([each for each in _in_sizes(op, sizes) if _fits(each, value)])
+    kind = Kind.of(op, value)
+    formula = formulas([kind])[kind] if kind is not None else None
+    if formula is None:
         fitted = _fitted(op, value)
-        if fitted is not None:
-            return fitted.of(fitting, value)
+        return fitted.of(fitting, value) if fitted is not None else _exact_effects(fitting, value)
+    figures, says = formula.of_sizes(value, np.array([size_of(each) for each in fitting], dtype=np.int64))
+    if not says.all():
+        return _exact_effects(fitting, value)
+    values = tuple([_value((None, *axes), channels, formula.dtype) for *axes, channels in figures[:, :-2].tolist()])
+    return Effects(fitting, values, figures[:, -2:].astype(float))
+
+
+def _exact_effects(ops: Sequence[Op], value: Value) -> Effects:
     found = []
-    for each in fitting:
+    for each in ops:
         try:
             found.append((each, exact_effect(each, (value,))))
         except ShapeMismatch:
@@ -149,9 +157,8 @@ def effects(op: Op, value: Value, widths: tuple[int, ...]) -> Effects:
 
 
 @functools.lru_cache(maxsize=16384)
-def _in_widths(op: Op, widths: tuple[int, ...]) -> tuple[Op, ...]:
-    names = size_fields(type(op))
-    return tuple([with_size(op, size) for size in sorted({*widths, getattr(op, names[0])})]) if names else (op,)
+def _in_sizes(op: Op, sizes: tuple[int, ...]) -> tuple[Op, ...]:
+    return tuple([with_size(op, size) for size in sizes]) if size_fields(type(op)) else (op,)
 
 
 def _fits(op: Op, value: Value) -> bool:
@@ -171,7 +178,7 @@ def prepare_effects(ops: Sequence[Op], value: Value) -> None:
         return
     kinds = {op: Kind.of(op, value) for op in ops}
     known = formulas([kind for kind in kinds.values() if kind is not None])
-    unknown = [op for op in ops if op.fitted and (_without_sizes(op), _open_channels(value)) not in _SAMPLED]
+    unknown = [op for op in ops if op.fitted and (without_size(op), _open_channels(value)) not in _SAMPLED]
     unknown = [op for op in unknown if (kind := kinds[op]) is None or known[kind] is None]
     if not unknown:
         return
@@ -179,7 +186,7 @@ def prepare_effects(ops: Sequence[Op], value: Value) -> None:
         here = replace(value, shape=(*value.shape[:-1], channels))
         sampled = [sized for op in unknown for sized in _sized(op) if channels in _channels(op)]
         prepare(sampled, here, summaries=True)
-    _SAMPLED.update((_without_sizes(op), _open_channels(value)) for op in unknown)
+    _SAMPLED.update((without_size(op), _open_channels(value)) for op in unknown)
 
 
 _SAMPLED: set[tuple[Op, Value]] = set()
@@ -190,7 +197,7 @@ def _open_channels(value: Value) -> Value:
 
 
 def _fitted(op: Op, value: Value) -> _Template | None:
-    return _template(_without_sizes(op), _open_channels(value)) if value.shape[-1:] not in ((), (None,)) else None
+    return _template(without_size(op), _open_channels(value)) if value.shape[-1:] not in ((), (None,)) else None
 
 
 @functools.lru_cache(maxsize=65536)
@@ -243,7 +250,7 @@ def _value(axes: tuple[int | None, ...], channels: int, dtype: str) -> Value:
 
 def polynomials(op: Op, value: Value) -> tuple[tuple[float, ...], ...] | None:
     """An op's parameters and MACs as coefficients of (1, channels, size, channels·size, channels², size²), if they are such."""
-    found = _template(_without_sizes(op), replace(value, shape=(*value.shape[:-1], 0)))
+    found = _template(without_size(op), replace(value, shape=(*value.shape[:-1], 0)))
     if found is None:
         return None
     scales = (1.0, _UNIT, _UNIT, _UNIT**2, _UNIT**2, _UNIT**2)
@@ -255,7 +262,9 @@ def _monomials(channels: int, size: int) -> tuple[float, ...]:
     return 1.0, a, b, a * b, a * a, b * b
 
 
-def _without_sizes(op: Op) -> Op:
+@functools.lru_cache(maxsize=65536)
+def without_size(op: Op) -> Op:
+    """The op with a size of 0, if it has one: what it is in all of its sizes."""
     return with_size(op, 0) if size_fields(type(op)) else op
 
 

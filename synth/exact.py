@@ -256,7 +256,7 @@ def _within(
 ) -> Iterator[Path | None]:
     plain = _plain(problem, clock)
     opened = open_sizes(plain, _goal(problem), problem.widths, clock) if isinstance(plain, Product) else None
-    if opened is None or not opened.product.feasible:
+    if opened is None:
         return
     budget = problem.target.budget
     lengths = lengths * opened.lengths(budget)

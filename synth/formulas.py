@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import export
 
 from properties import capacity, jaxpr, shipped
@@ -73,14 +74,25 @@ class Formula:
             return None
         return _function(self)(*between, channels // self.channels, size // self.size)
 
+    def of_sizes(self, value: Value, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The figures on an input for ops of several sizes, (sizes, figures), and for which of them the formula says so."""
+        *between, channels = value.shape[1:]
+        assert channels is not None, "a formula is for inputs with channels"
+        found = np.empty((len(sizes), len(self.figures)), dtype=np.int64)
+        for place, column in enumerate(_function(self, of_arrays=True)(*between, channels // self.channels, sizes // self.size)):
+            found[:, place] = column
+        says = (found[:, :-2] >= 1).all(axis=1) & (sizes % self.size == 0)
+        return found, says & (channels % self.channels == 0)
+
 
 @functools.lru_cache(maxsize=4096)
-def _function(formula: Formula) -> Callable[..., tuple[int, ...]]:
+def _function(formula: Formula, of_arrays: bool = False) -> Callable[..., tuple[Any, ...]]:
     text = f"({', '.join(formula.figures)},)"
     named = set(re.findall(r"[A-Za-z_]\w*", text))
     if not re.fullmatch(r"[\w\s+\-*(),]*", text) or not named <= {*formula.names, *_FUNCTIONS}:
         raise ValueError(f"{text} is no formula of {', '.join(formula.names)}")
-    made: Callable[..., tuple[int, ...]] = eval(f"lambda {', '.join(formula.names)}: {text}", {"__builtins__": {}, **_FUNCTIONS})
+    functions = {**_FUNCTIONS, "max": np.maximum, "min": np.minimum} if of_arrays else _FUNCTIONS
+    made: Callable[..., tuple[Any, ...]] = eval(f"lambda {', '.join(formula.names)}: {text}", {"__builtins__": {}, **functions})
     return made
 
 

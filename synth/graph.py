@@ -7,20 +7,23 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from synth import display
 from synth.initializers import initialize, words_of
 from synth.op import ModalOp, Op, ShapeMismatch, Value, Weight, output_value, state_of
 from synth.ops import OPS, Vocabulary
+from synth.reach import Reach
 
 FORMAT = 2
 """Version of the JSON form; files of older versions stay readable. Form 2 added ties; a graph without them is written in form 1."""
 
 Variables = Mapping[str, Mapping[str, Mapping[str, jax.Array]]]
+Draw = Callable[[Weight, tuple[int, ...], str], np.ndarray]
 
 
 class GraphError(ValueError):
@@ -94,8 +97,19 @@ class Graph:
         if not self.outputs or not known.issuperset(self.outputs):
             raise GraphError(f"the outputs {self.outputs} are not all values of the graph")
         _ = self.values
-        if any(node.ties for node in self.nodes):
+        if self.has_ties:
             self._check_ties()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.inputs, self.nodes, self.outputs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: hashes of texts, and so of graphs, are others in another process."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def _check_ties(self) -> None:
         for node in self.nodes:
@@ -127,6 +141,11 @@ class Graph:
             if name not in node.shared:
                 found[collection][name] = weight
         return found
+
+    @functools.cached_property
+    def has_ties(self) -> bool:
+        """Whether any node reads arrays that another one owns."""
+        return any(node.ties for node in self.nodes)
 
     @functools.cached_property
     def values(self) -> Mapping[str, Value]:
@@ -170,13 +189,16 @@ class Graph:
             for collection, nodes in drawn.items()
         }
 
-    def drawn(self, key: jax.Array) -> Variables:
-        """The same variables as NumPy arrays, on no device: every function of variables takes these too."""
+    def drawn(self, key: jax.Array, draw: Draw = initialize) -> Variables:
+        """The same variables as NumPy arrays, on no device: every function of variables takes these too.
+
+        `draw` is asked for each array, by what it is like, the key's words and its name.
+        """
         variables: dict[str, dict[str, Any]] = {"params": {}, "state": {}}
         words = words_of(key)
         for node in self.nodes:
             for collection, owned in self.owned(node).items():
-                drawn = {name: initialize(weight, words, f"{node.name}/{name}") for name, weight in owned.items()}
+                drawn = {name: draw(weight, words, f"{node.name}/{name}") for name, weight in owned.items()}
                 if drawn:
                     variables[collection][node.name] = drawn
         return variables
@@ -223,7 +245,17 @@ class Graph:
     @functools.cached_property
     def params(self) -> int:
         """Number of trained parameters; shared ones count once."""
-        return sum(math.prod(weight.shape) for node in self.nodes for weight in self.owned(node)["params"].values())
+        return sum(self.params_by_node.values())
+
+    @functools.cached_property
+    def params_by_node(self) -> Mapping[str, int]:
+        """The number of trained parameters that each node owns, by name."""
+        return {node.name: sum(math.prod(weight.shape) for weight in self.owned(node)["params"].values()) for node in self.nodes}
+
+    @functools.cached_property
+    def reach(self) -> Reach:
+        """Who reads whom, near and far."""
+        return Reach.of([item.name for item in self.inputs], {node.name: node.inputs for node in self.nodes})
 
     @functools.cached_property
     def hash(self) -> str:
@@ -235,7 +267,7 @@ class Graph:
         keys = {item.name: digest(["input", index, *item.shape, item.dtype]) for index, item in enumerate(self.inputs)}
         for node in self.nodes:
             below = [keys[name] for name in node.inputs]
-            keys[node.name] = digest([meaning(node.op), sorted(below) if node.op.commutative else below])
+            keys[node.name] = key_of(node.op, (tuple(sorted(below) if node.op.commutative else below),))
         numbers: dict[str, int] = {}
         rows: list[Any] = []
 
@@ -390,6 +422,12 @@ def meaning(op: Op) -> dict[str, Any]:
     """An op as its kind and the attributes that decide what it computes on given weights."""
     said = {field.name for field in dataclasses.fields(op) if field.metadata.get("start")}
     return {name: value for name, value in op_to_json(op).items() if name not in said}
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def key_of(op: Op, operands: tuple[str | tuple[str, ...], ...]) -> str:
+    """A digest of what an op computes from operands that are told apart by these keys."""
+    return digest([meaning(op), *operands])
 
 
 def op_to_json(op: Op) -> dict[str, Any]:

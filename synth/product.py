@@ -233,21 +233,27 @@ def _weighted(frame: Frame, structure: Automaton) -> Product:
     """The product with the prior's memory, which is one more automaton: it accepts everything, and each step has its weight."""
     if not len(structure.values):
         return empty(frame.length)
-    sizes = len(frame.alphabet.sizes)
-    roles = tuple(np.array([taste.role(op, value) for op, _ in moves], dtype=np.int64) for value, moves in _at(frame))
-    likely = tuple(np.array([taste.weight(op, sizes) for op, _ in moves], dtype=float) for _, moves in _at(frame))
-    both = pairs(structure, _memory(frame, roles))
+    memory = _memory(frame)
+    both = pairs(structure, memory.automaton)
     tails = both.states[1] % len(taste.TAILS)
-    return _made(frame, both.automaton, likely, _factors(both, roles, tails))
+    return _made(frame, both.automaton, memory.likely, _factors(both, memory.roles, tails))
 
 
-def _at(frame: Frame) -> Iterator[tuple[Value, Sequence[tuple[Op, int]]]]:
-    return zip(frame.values, frame.moves, strict=True)
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """What the prior remembers, for every type; and of every move what it is, and how likely."""
+
+    automaton: Automaton
+    roles: tuple[np.ndarray, ...]
+    likely: tuple[np.ndarray, ...]
 
 
-def _memory(frame: Frame, roles: Sequence[np.ndarray]) -> Automaton:
-    """What the prior remembers, for every type."""
-    tails = len(taste.TAILS)
+@functools.lru_cache(maxsize=512)
+def _memory(frame: Frame) -> _Memory:
+    tails, sizes = len(taste.TAILS), len(frame.alphabet.sizes)
+    at = list(zip(frame.values, frame.moves, strict=True))
+    roles = tuple(np.array([taste.role(op, value) for op, _ in moves], dtype=np.int64) for value, moves in at)
+    likely = tuple(np.array([taste.weight(op, sizes) for op, _ in moves], dtype=float) for _, moves in at)
     letters, rows = [], []
     for own, moves in zip(roles, frame.moves, strict=True):
         steps = {(int(role), after): None for role, (_, after) in zip(own, moves, strict=True)}
@@ -257,7 +263,8 @@ def _memory(frame: Frame, roles: Sequence[np.ndarray]) -> Automaton:
     values = np.repeat(np.arange(len(frame.values)), tails)
     assert taste.START == 0, "the automaton starts in state 0"
     layers = np.zeros(len(values), dtype=np.int64)
-    return Automaton.of(frame.length, letters, values, layers, np.array(rows, dtype=np.int64), np.ones(len(values), dtype=bool))
+    whole = Automaton.of(frame.length, letters, values, layers, np.array(rows, dtype=np.int64), np.ones(len(values), dtype=bool))
+    return _Memory(whole, roles, likely)
 
 
 def _factors(both: Pairs, roles: Sequence[np.ndarray], tails: np.ndarray) -> np.ndarray:
@@ -290,7 +297,7 @@ def _made(frame: Frame, automaton: Automaton, likely: tuple[np.ndarray, ...], fa
     whole = Product(
         frame.length,
         frame.values,
-        tuple(tuple(op for op, _ in moves) for moves in frame.moves),
+        frame.ops,
         members,
         likely,
         automaton.values,

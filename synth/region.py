@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from synth.graph import Graph, GraphError, Input, Node, retied
+from synth.reach import Reach, union
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,10 @@ class Region:
         unknown = self.names - set(self.graph.by_name)
         if unknown or not self.names:
             raise GraphError(f"a region wants nodes of its graph; {', '.join(sorted(unknown)) or 'it is empty'}")
-        way = self._detour()
-        if way:
+        reach = self.graph.reach
+        between = union(reach.before[name] for name in self.names) & union(reach.after[name] for name in self.names)
+        if between != reach.bits(self.names):
+            way = self._detour()
             middle = ", ".join(way[1:-1])
             raise GraphError(
                 f"the region is not convex: the path {' → '.join(way)} leaves it and comes back; "
@@ -33,7 +36,7 @@ class Region:
             )
 
     def _detour(self) -> tuple[str, ...]:
-        """A shortest path that leaves the region and comes back to it; empty if there is none."""
+        """A shortest path that leaves the region and comes back to it."""
         shortest: dict[str, tuple[str, ...]] = {}
         found: list[tuple[str, ...]] = []
         for node in self.graph.nodes:
@@ -44,7 +47,7 @@ class Region:
             ways = [*outside, *((name,) for name in node.inputs if name in self.names)]
             if ways:
                 shortest[node.name] = (*min(ways, key=len), node.name)
-        return min(found, key=len, default=())
+        return min(found, key=len)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -90,6 +93,8 @@ class Region:
     @functools.cached_property
     def cut_ties(self) -> tuple[str, ...]:
         """The nodes outside of it that share arrays with nodes inside: such a region cannot be replaced."""
+        if not self.graph.has_ties:
+            return ()
         inside = {tie.owner for node in self.nodes for tie in node.ties} - self.names
         outside = {node.name for node in self.graph.nodes if not self.names.isdisjoint(tie.owner for tie in node.ties)} - self.names
         return tuple(name for name in self.graph.by_name if name in inside | outside)
@@ -123,40 +128,33 @@ def regions(graph: Graph, *, largest: int, inputs: int = 1, outputs: int = 1) ->
 
     It has at least one and at most so many inputs and outputs; the last node is among the outputs.
     """
-    before, after = _reached(graph)
-    for first in range(len(graph.nodes)):
-        for last in range(first, len(graph.nodes)):
-            between = before[last] & after[first]
+    reach, nodes = graph.reach, graph.nodes
+    kept = reach.bits(graph.outputs)
+    for first, node in enumerate(nodes):
+        for last in range(first, len(nodes)):
+            between = reach.before[nodes[last].name] & reach.after[node.name]
             if not 0 < between.bit_count() <= largest:
                 continue
-            region = _with_ends(graph, [number for number in range(first, last + 1) if between >> number & 1], inputs, outputs)
-            if region is not None:
-                yield region
+            inside = [each for each in nodes[first : last + 1] if between >> reach.place[each.name] & 1]
+            if _has_ends(reach, inside, between, kept, inputs, outputs):
+                region = Region(graph, frozenset(each.name for each in inside))
+                if not region.cut_ties:
+                    yield region
 
 
-def _reached(graph: Graph) -> tuple[list[int], list[int]]:
-    """For each node, by number, bits of the nodes that it depends on and of those that depend on it, itself in both."""
-    number = {node.name: index for index, node in enumerate(graph.nodes)}
-    before = [1 << index for index in range(len(graph.nodes))]
-    after = list(before)
-    for index, node in enumerate(graph.nodes):
-        for read in [number[name] for name in node.inputs if name in number]:
-            before[index] |= before[read]
-    for index in reversed(range(len(graph.nodes))):
-        for read in [number[name] for name in graph.nodes[index].inputs if name in number]:
-            after[read] |= after[index]
-    return before, after
+def _has_ends(reach: Reach, nodes: Sequence[Node], bits: int, kept: int, inputs: int, outputs: int) -> bool:
+    """Whether nodes read at least one and at most so many values from outside, and at most so many of them are read there.
 
-
-def _with_ends(graph: Graph, numbers: Sequence[int], inputs: int, outputs: int) -> Region | None:
-    nodes = [graph.nodes[number] for number in numbers]
-    names = frozenset(node.name for node in nodes)
-    read = {name for node in nodes for name in node.inputs} - names
-    made = {name for name in names if name in graph.outputs or not names.issuperset(graph.consumers[name])}
-    if not 0 < len(read) <= inputs or len(made) > outputs or nodes[-1].name not in made:
-        return None
-    region = Region(graph, names)
-    return None if region.cut_ties else region
+    The last one must be. `bits` are theirs, `kept` those of what the graph gives out.
+    """
+    read, made = 0, 0
+    for node in nodes:
+        own = 1 << reach.place[node.name]
+        read |= reach.reads[node.name]
+        made |= own if own & kept or reach.readers[node.name] & ~bits else 0
+    return (
+        0 < (read & ~bits).bit_count() <= inputs and made.bit_count() <= outputs and bool(made >> reach.place[nodes[-1].name] & 1)
+    )
 
 
 def _counted(names: Sequence[object], what: str) -> str:

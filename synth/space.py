@@ -10,7 +10,6 @@ thousands of millions of sequences become a few hundred states. Everything is me
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -27,8 +26,8 @@ from synth.op import Op, ShapeMismatch, Value, alternatives, output_value
 from synth.ops import Vocabulary
 from synth.shelf import is_kept, shelf
 
-WORTH_KEEPING = 0.05
-"""Seconds from which on an automaton is rather read than made again."""
+WORTH_KEEPING = 100
+"""Steps from which on an automaton is rather read than made again, those of its parts among them, which may be known already."""
 
 
 class Alike(Protocol):
@@ -147,6 +146,11 @@ class Frame:
     products: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     """The products of its automata with the prior, memoised (see `synth.product`)."""
 
+    @functools.cached_property
+    def ops(self) -> tuple[tuple[Op, ...], ...]:
+        """The ops of the moves, by value."""
+        return tuple(tuple([op for op, _ in moves]) for moves in self.moves)
+
     @property
     def reachable(self) -> bool:
         """Whether any sequence at all leads from the source to the goal."""
@@ -163,11 +167,11 @@ class Frame:
         if known:
             self._automata[self._key(questions)] = unpacked(known["automaton"]), known["steps"]
             return self._made(questions, clock)
-        started = time.monotonic()
         found = self._made(questions, clock)
-        if time.monotonic() - started > WORTH_KEEPING:
+        _, steps = self._automata[self._key(questions)]
+        if steps >= WORTH_KEEPING:
             shelf().note(page, "automaton", packed(found))
-            shelf().note(page, "steps", self._automata[self._key(questions)][1])
+            shelf().note(page, "steps", steps)
         return found
 
     def _key(self, questions: Sequence[Question]) -> Hashable:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from alphanas.scoring.interpreted import training_values
+from alphanas.scoring.interpreted import of_training_values
 from alphanas.scoring.taps import taps
 from synth import Graph
 from synth.graph import Variables
@@ -19,24 +19,28 @@ def naswot(graph: Graph, variables: Variables, pictures: np.ndarray, labels: np.
     A unit is an element of an activation's input, on where it is positive; batch norms use the batch's own statistics. Minus
     infinity if two pictures have the same code, or nothing is an activation. Compare values of equal batches only.
     """
-    names = taps(graph)
-    values = training_values(graph, variables, key, pictures, names)
-    return log_determinant([values[name] for name in names])
+    return _logarithm(of_training_values(agreements, graph, variables, key, pictures, taps(graph)))
 
 
 def log_determinant(tapped: Sequence[np.ndarray | jax.Array]) -> float:
     """The score of the values that go into a network's activations; minus infinity if there are none."""
-    if not tapped:
+    return _logarithm([agreements(np.asarray(values)) for values in tapped])
+
+
+def _logarithm(kernels: Sequence[np.ndarray]) -> float:
+    if not kernels:
         return float("-inf")
-    kernel = sum(_agreements(np.asarray(values)) for values in tapped)
-    sign, logarithm = np.linalg.slogdet(kernel)
+    sign, logarithm = np.linalg.slogdet(sum(kernels))
     return float(logarithm) if sign > 0 else float("-inf")
 
 
-def _agreements(values: np.ndarray) -> np.ndarray:
-    """The number of units that are both on or both off, for each pair of pictures; exact up to 2²⁴ units.
+def agreements(values: np.ndarray) -> np.ndarray:
+    """The number of units that are both on or both off, for each pair of pictures.
 
-    With NumPy: each shape would have to be compiled anew.
+    With NumPy, on codes of a bit a unit: each shape would have to be compiled anew.
     """
-    signs = np.where(values.reshape(len(values), -1) > 0, np.float32(1), np.float32(-1))
-    return 0.5 * ((signs @ signs.T).astype(np.float64) + signs.shape[1])
+    signs = values.reshape(len(values), -1) > 0
+    codes = np.packbits(signs, axis=1)
+    words = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))).view(np.uint64)
+    apart = [np.bitwise_count(words ^ one).sum(axis=1, dtype=np.int64) for one in words]
+    return signs.shape[1] - np.array(apart, dtype=np.float64)

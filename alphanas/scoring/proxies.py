@@ -15,6 +15,7 @@ from alphanas.scoring.fisher import fisher
 from alphanas.scoring.gradnorm import gradnorm
 from alphanas.scoring.jacobian import jacobian_covariance
 from alphanas.scoring.naswot import naswot
+from alphanas.scoring.shared import remembered
 from alphanas.scoring.snip import snip
 from alphanas.scoring.synflow import synflow
 from synth import Graph
@@ -68,5 +69,5 @@ def score(graph: Graph, pictures: np.ndarray, labels: np.ndarray, *, kind: str, 
     proxy = PROXIES[name]
     count = max(repeats, proxy.initialisations) if proxy.passes else 1
     keys = [jax.random.fold_in(jax.random.key(seed), repeat) for repeat in range(count)]
-    values = [proxy.value(graph, graph.drawn(key) if proxy.passes else {}, pictures, labels, key) for key in keys]
+    values = [proxy.value(graph, graph.drawn(key, remembered) if proxy.passes else {}, pictures, labels, key) for key in keys]
     return float(np.mean(values)) if all(math.isfinite(value) for value in values) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -77,7 +76,7 @@ def regions_of(graph: Graph, largest: int, ends: int = 1) -> tuple[Region, ...]:
 
 def params_of(region: Region) -> int:
     """Parameters that a region owns."""
-    return sum(math.prod(weight.shape) for node in region.nodes for weight in region.graph.owned(node)["params"].values())
+    return sum(region.graph.params_by_node[name] for name in region.names)
 
 
 def widest(piece: Graph) -> int:

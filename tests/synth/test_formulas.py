@@ -42,6 +42,18 @@ def test_a_formula_says_what_a_trace_at_these_sizes_says(value: Value) -> None:
     assert len(told) > 0.9 * len(fitting)
 
 
+@pytest.mark.parametrize("value", TYPES, ids=str)
+def test_a_formula_says_of_many_sizes_what_it_says_of_each(value: Value) -> None:
+    sizes = np.array([1, 2, 5, 12, 24, 64])
+    ops = [op for op_type in OPS_OF_ONE_INPUT for op in alternatives(op_type, (1,)) if _fits(op, value)]
+    kinds = [kind for op in ops if (kind := Kind.of(op, value)) is not None]
+    for formula in filter(None, map(formulas(kinds).get, kinds)):
+        found, says = formula.of_sizes(value, sizes)
+        each = [formula.at(value, int(size)) for size in sizes]
+        assert says.tolist() == [one is not None and min(one[:-2], default=1) > 0 for one in each]
+        assert all(one == tuple(row) for one, row, said in zip(each, found.tolist(), says.tolist(), strict=True) if said)
+
+
 def _fits(op: Op, value: Value) -> bool:
     try:
         op.check(value)

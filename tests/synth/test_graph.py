@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pickle
 import subprocess
 import sys
 
@@ -135,6 +137,15 @@ def test_the_hash_is_the_same_in_another_process() -> None:
     code = "import sys; from synth import Graph; print(Graph.from_json(sys.stdin.read()).hash)"
     out = subprocess.run([sys.executable, "-c", code], input=residual().to_json(), capture_output=True, text=True, check=True)
     assert out.stdout.strip() == residual().hash
+
+
+def test_what_is_remembered_of_a_graph_stays_in_its_process() -> None:
+    """Hashes of texts are others in another process, where an equal graph must be found by its hash all the same."""
+    graph = residual()
+    told = f"import pickle; from synth import Graph; graph = pickle.loads({pickle.dumps((graph, hash(graph))[0])!r}); "
+    told += f"assert graph in {{Graph.from_json({graph.to_json()!r})}}"
+    subprocess.run([sys.executable, "-c", told], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert pickle.loads(pickle.dumps(graph)) == graph and hash(pickle.loads(pickle.dumps(graph))) == hash(graph)
 
 
 def test_jit_gives_what_eager_gives_and_any_batch_size() -> None:

@@ -9,9 +9,9 @@ import pytest
 from alphanas.models import zoo
 from alphanas.scoring import interpreted
 from alphanas.scoring.compiled import every_training_value, training_value
-from alphanas.scoring.interpreted import computed, training_program, training_values
+from alphanas.scoring.interpreted import computed, of_training_values, training_program, training_values
 from alphanas.scoring.naswot import log_determinant
-from alphanas.scoring.shared import SharedValues
+from alphanas.scoring.shared import SharedValues, digest, remembered
 from alphanas.scoring.taps import taps
 from synth import Graph, Op, chain
 from synth.graph import weights_of
@@ -36,7 +36,14 @@ WINDOWS: list[tuple[Op, tuple[tuple[int, ...], ...]]] = [
         AvgPool(window=3, stride=2),
         AvgPool(window=3, stride=1, count_padding=False),
         MaxPool(window=3, stride=2),
+        Conv(features=6, kernel=3, stride=4, dilation=3),
+        Conv(features=6, kernel=(7, 3), groups=6, padding=((5, 0), (0, 4))),
+        DepthwiseConv(kernel=(2, 3), stride=(1, 3), dilation=2, padding="VALID"),
     )
+] + [
+    (op, (shape,))
+    for shape in ((11, 6), (5, 4, 6, 6))
+    for op in (Conv(features=4, kernel=3, stride=2, groups=2), Conv(features=4, kernel=1), DepthwiseConv(kernel=3))
 ]
 
 
@@ -123,10 +130,58 @@ def test_what_stands_before_an_edit_is_computed_once_and_nothing_else_is_taken_o
     assert run(child, jax.random.key(1), pictures) == run(child, KEY, pictures + 1) == 5
 
 
+def test_a_function_of_values_asks_for_no_value_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the values themselves had to go: what comes after an edit is computed from what is left, or anew."""
+    value, pictures = Value((None, 32, 32, 3)), np.random.default_rng(0).standard_normal((4, 32, 32, 3)).astype(np.float32)
+    parent = chain(value, [Conv(features=4), Relu(), Conv(features=4), Relu(), Conv(features=5), Relu()])
+    child = chain(value, [Conv(features=4), Relu(), Conv(features=4), Relu(), Conv(features=6), Relu()])
+    asked: list[tuple[int, ...]] = []
+    for kept, again in ((1 << 20, 0), (3 * 4 * 32 * 32 * 4 * 4, 4)):
+        monkeypatch.setattr(interpreted, "SHARED", SharedValues(largest=kept))
+        counted: list[Op] = []
+        compute = interpreted._value
+        monkeypatch.setattr(interpreted, "_value", lambda op, *rest, c=counted, f=compute: (c.append(op), f(op, *rest))[1])
+
+        def norms(array: np.ndarray) -> np.ndarray:
+            asked.append(array.shape)
+            return np.array([np.linalg.norm(array)])
+
+        for graph, computes in ((parent, 6), (parent, 0), (child, 2 + again)):
+            counted.clear()
+            names, variables = [node.name for node in graph.nodes], graph.init(KEY)
+            found = of_training_values(norms, graph, variables, KEY, pictures, names)
+            wanted = every_training_value(graph, variables, KEY, pictures)
+            np.testing.assert_allclose(np.concatenate(found), [np.linalg.norm(wanted[name]) for name in names], rtol=1e-5)
+            assert len(counted) == computes
+        assert len(asked) == 8
+        asked.clear()
+        monkeypatch.setattr(interpreted, "_value", compute)
+
+
+def test_initial_weights_that_are_remembered_are_those_that_are_drawn_and_digests_are_of_the_content() -> None:
+    graph = chain(Value((None, 8, 8, 3)), [Conv(features=4), BatchNorm()])
+    for _ in range(2):
+        ours, wanted = graph.drawn(KEY, remembered), graph.drawn(KEY)
+        for each, other in zip(jax.tree.leaves(ours), jax.tree.leaves(wanted), strict=True):
+            assert not each.flags.writeable and (each == other).all()
+    array = np.ones(3)
+    array.flags.writeable = False
+    first = digest({"a": array})
+    assert first == digest({"a": array}) == digest({"a": np.ones(3)}) != digest({"b": array})
+    changed = np.ones(3)
+    before = digest({"a": changed})
+    changed[0] = 2
+    assert before == first != digest({"a": changed})
+
+
 def test_shared_values_go_when_they_are_too_many_the_oldest_first() -> None:
     shared = SharedValues(largest=3 * 80)
-    numbers = [shared.of(name, lambda: np.zeros(10))[0] for name in ("a", "b", "c", "a", "d", "a", "b")]
-    assert numbers == [0, 1, 2, 0, 3, 0, 4]  # b had to go for d, and came back as another
+    made: list[str] = []
+    for name in ("a", "b", "c", "a", "d", "a", "b"):
+        shared.of(shared.number(name), lambda name=name: (made.append(name), np.zeros(10))[1])  # type: ignore[misc]
+    assert made == ["a", "b", "c", "d", "b"]  # b had to go for d
+    assert [shared.number(name) for name in "abcd"] == [0, 1, 2, 3]
+    assert [shared.get(number) is not None for number in range(4)] == [True, True, False, True]
 
 
 def test_what_is_not_asked_for_is_not_computed() -> None:
