@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from alphanas.hardware.identity import identify
-from alphanas.hardware.outline import outline
+from alphanas.hardware.outline import flat, outline
 from alphanas.hardware.predicting import Pace, Predictor, Run, complete, more, seconds_of
 from alphanas.hardware.program import Storage
 from alphanas.hardware.records import FEW_BYTES, TEMPLATE, Device, Record, Records
@@ -174,6 +174,15 @@ def test_between_its_measurements_a_record_is_a_line(size: int, wanted: float) -
 @pytest.mark.parametrize(("caches", "wanted"), [((), False), (((1 << 22, 3e-6),), False), (NO_CACHES, True)])
 def test_a_record_without_what_cold_weights_cost_is_not_complete(caches: Caches, wanted: bool) -> None:
     assert complete(with_caches(caches)) is wanted
+
+
+def test_steps_of_equal_ops_are_each_named_for_their_own_node() -> None:
+    graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+    renamed = Graph.from_json(graph.to_json().replace('"stage', '"part'))
+    assert {node.op for node in renamed.nodes} == {node.op for node in graph.nodes}
+    for each in (graph, renamed):
+        found = {step.origin for step in flat(each, 1).steps}
+        assert found == {node.name for node in each.nodes}
 
 
 def test_a_prediction_needs_no_tvm() -> None:
