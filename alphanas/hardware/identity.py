@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alphanas.hardware.kernels import Kernel, Plan
-from alphanas.hardware.program import Flat, Step, Storage
+from alphanas.hardware.program import Flat, Step, Storage, Type
 
 IRRELEVANT = frozenset({"sharding", "out_sharding", "weak_type", "accuracy", "precision"})
 """Parameters of primitives that no kernel depends on."""
@@ -67,7 +67,7 @@ def identify(
             leaves.append(slot)
             if flat.types[slot].size == 1:
                 values.append((len(form), flat.constants[slot]))
-            entry = read.get(slot) or read.setdefault(slot, f"constant {flat.types[slot]}")
+            entry = read.get(slot) or read.setdefault(slot, f"constant {_typed(flat.types[slot])}")
         elif slot in stored and slot not in own:
             leaves.append(slot)
             entry = read.get(slot) or read.setdefault(slot, _in_memory(flat, slot, storages.get(slot)))
@@ -86,14 +86,18 @@ def identify(
     return Identity(_hash(text, [(place, _special(value)) for place, value in exact]), _hash(text, exact), tuple(leaves))
 
 
+def _typed(kind: Type) -> str:
+    return f"{kind.shape} {kind.dtype}"  # a dataclass takes three times as long to write itself
+
+
 def _in_memory(flat: Flat, slot: int, storage: Storage | None) -> str:
     lies = "" if storage is None else f" {storage.shape} {storage.filled}"
-    return f"memory {flat.types[slot]}{lies}"
+    return f"memory {_typed(flat.types[slot])}{lies}"
 
 
 def _computed(flat: Flat, step: Step) -> str:
     params = [(name, value) for name, value in step.params.items() if name not in IRRELEVANT]
-    return f"{step.primitive} {params} {flat.types[step.output]}"
+    return f"{step.primitive} {params} {_typed(flat.types[step.output])}"
 
 
 def _special(value: Any) -> Any:

@@ -7,6 +7,7 @@ in it. `experiments/bench/records.py` measures how far it lies off.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,8 +144,10 @@ def _is_small(runs: Sequence[Run]) -> bool:
 def more(record: Record, size: int) -> float:
     """Seconds that a kernel takes more whose weights were last read so many bytes ago: on lines through its record's, by their
     logarithm."""
-    sizes, extra = zip(*record.caches, strict=True)
-    return float(np.interp(math.log2(max(size, 1)), [math.log2(each) for each in sizes], extra))
+    for (below, low), (above, high) in itertools.pairwise(record.caches):
+        if size < above:
+            return low + (high - low) * max(math.log2(max(size, 1) / below), 0.0) / math.log2(above / below)
+    return record.caches[-1][1]
 
 
 class Predictor:
