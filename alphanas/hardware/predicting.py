@@ -87,15 +87,15 @@ def seconds_of(runs: Sequence[Run], size: int, overhead: Mapping[str, float], th
 
 def _states(runs: Sequence[Run]) -> list[tuple[float, bool]]:
     """Of each run: which part of what it reads was written by all threads; whether others read its result than wrote it."""
+    sizes, shares = [_bytes_of(run.record) for run in runs], [run.record.shares for run in runs]
     away = [False] * len(runs)
     parts = []
-    for run in runs:
-        shares = run.record.shares
-        sizes = {source: _bytes_of(runs[source].record) for source in run.reads}
-        shared = sum(size for source, size in sizes.items() if runs[source].record.shares)
-        parts.append(shared / sum(sizes.values()) if sizes else float(shares))
+    for run, mine in zip(runs, shares, strict=True):
+        read = sum([sizes[source] for source in run.reads])
+        shared = sum([sizes[source] for source in run.reads if shares[source]])
+        parts.append(shared / read if read else float(mine))
         for source in run.reads:
-            away[source] |= runs[source].record.shares != shares
+            away[source] |= shares[source] != mine
     return list(zip(parts, away, strict=True))
 
 
