@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphanas.execution import TaskFailure
-from alphanas.hardware.predicting import complete, footprint, seconds_of, usual_pace
+from alphanas.hardware.predicting import Predictor, complete, usual_pace
 from alphanas.hardware.program import NotLowerable
-from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Record, Records
+from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Device, Record, Records
+from synth.graph import Graph
 
 if TYPE_CHECKING:
     from alphanas.hardware.lowering import Lowered
@@ -46,7 +47,7 @@ def survey(payload: Mapping[str, Any]) -> dict[str, Any]:
         overhead = known_overhead(store, machine)
         both = {how: store.known(device, how) for how in (TEMPLATE, METASCHEDULE)}
         kernels = _kernels(lowered, both)
-        models = {name: _predicted(one, store.known(device), overhead) for name, one in lowered.items()}
+        models = {name: _predicted(graph, store, device, payload["batch"]) for name, graph in payload["models"].items()}
         facts = {"device": dataclasses.asdict(device), "overhead": overhead, "others": store.others(device), "notes": store.notes}
         return {"kernels": kernels, "models": models, **facts}
 
@@ -82,7 +83,8 @@ def try_kernel(payload: Mapping[str, Any]) -> dict[str, Any]:
 def predict(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The latency of the one model in `models` as the sum of its kernels' records; those unknown are tuned within `within_s`.
 
-    Result: latency_ms (null where a kernel is left unknown), how ("records"), pace (seconds of `hardware.pace` that it holds at),
+    Result: latency_ms (null where a kernel is left unknown), how ("records"), pace (of the machine that it holds at: `alone`
+    and `exchange`, see `hardware.pace`; null where no record tells),
     known (distinct kernels on record before), tuned and unknown (now), kernels (calls), batch, threads, device, notes.
     """
     from alphanas.hardware import tasks, tuning
@@ -95,17 +97,19 @@ def predict(payload: Mapping[str, Any]) -> dict[str, Any]:
     device = tuning.device_of(machine)
     (lowered,) = _all_lowered(payload, machine).values()
     with _opened(payload) as store:
-        overhead = known_overhead(store, machine)
+        known_overhead(store, machine)
         before = store.known(device)
         missing = [n for n in tuning.heaviest_first(lowered) if not complete(before.get(lowered.keys[n]))]
         if missing:
             tuning.fill(store, lowered, machine, missing, end=time.monotonic() + payload["within_s"], among=True)
         now = store.known(device)
+        usual = usual_pace(now.values())
+        (graph,) = payload["models"].values()
         keys, ready = set(lowered.keys), {key for key, record in before.items() if complete(record)}
         return {
-            "latency_ms": _predicted(lowered, now, overhead),
+            "latency_ms": _predicted(graph, store, device, payload["batch"]),
             "how": "records",
-            "pace": usual_pace(now.values()),
+            "pace": None if usual is None else dataclasses.asdict(usual),
             "known": len(keys & ready),
             "tuned": len({key for key in keys - ready if complete(now.get(key))}),
             "unknown": len({key for key in keys if not complete(now.get(key))}),
@@ -142,7 +146,6 @@ def _all_lowered(payload: Mapping[str, Any], machine: Machine) -> dict[str, Lowe
 def _lowered(graph: str, batch: int, lanes: int) -> Lowered:
     from alphanas.hardware.lowering import lowered_plan
     from alphanas.hardware.outline import outline
-    from synth.graph import Graph
 
     return lowered_plan(outline(Graph.from_json(graph), batch), lanes)
 
@@ -153,13 +156,10 @@ def _found(payload: Mapping[str, Any], machine: Machine) -> tuple[Lowered, int]:
     return next((one, one.keys.index(key)) for one in _all_lowered(payload, machine).values() if key in one.keys)
 
 
-def _predicted(lowered: Lowered, known: Mapping[str, Record], overhead: Mapping[str, float]) -> float | None:
+def _predicted(graph: str, store: Records, device: Device, batch: int) -> float | None:
     """Milliseconds of one call; None where a kernel is unknown."""
-    keys = [lowered.keys[call.task] for call in lowered.calls]
-    if not all(complete(known.get(key)) for key in keys):
-        return None
-    size = footprint(lowered.flat, [call.output for call in lowered.calls])
-    return 1e3 * seconds_of([known[key] for key in keys], size, overhead, usual_pace(known.values()))
+    seconds = Predictor(store, device, batch)(Graph.from_json(graph)).seconds
+    return None if seconds is None else 1e3 * seconds
 
 
 def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from alphanas.hardware.kernels import Kernel, Plan
-from alphanas.hardware.program import Step, Storage
+from alphanas.hardware.program import Flat, Step, Storage, Type
 
 IRRELEVANT = frozenset({"sharding", "out_sharding", "weak_type", "accuracy", "precision"})
 """Parameters of primitives that no kernel depends on."""
@@ -31,44 +31,73 @@ class Identity:
     leaves: tuple[int, ...]
 
 
-def identify(plan: Plan, producers: Mapping[int, Step], storages: Mapping[int, Storage], kernel: Kernel, lanes: int) -> Identity:
-    """The identity of a kernel of a plan; `storages` are those of the kernels before it."""
-    flat = plan.flat
+@dataclass(frozen=True)
+class Texts:
+    """How values of one plan are written, by slot: as what is read from memory, and as what is computed."""
+
+    read: dict[int, str] = field(default_factory=dict)
+    computed: dict[int, str] = field(default_factory=dict)
+
+
+def identify(
+    plan: Plan,
+    producers: Mapping[int, Step],
+    storages: Mapping[int, Storage],
+    kernel: Kernel,
+    lanes: int,
+    texts: Texts | None = None,
+) -> Identity:
+    """The identity of a kernel of a plan; `storages` are those of the kernels before it.
+
+    `texts` holds what earlier kernels of this plan were made of: most of it is met again.
+    """
+    flat, stored = plan.flat, plan.stored
+    texts = texts or Texts()
+    read, computed = texts.read, texts.computed
     parts = (*kernel.before, kernel)
     own = {part.output for part in parts}
     anchors = {part.anchor.output: number for number, part in enumerate(parts) if part.anchor is not None}
     numbers: dict[int, int] = {}
-    form: list[Any] = [("lanes", lanes)]
+    form: list[str] = [f"lanes {lanes}"]
     leaves: list[int] = []
     values: list[tuple[int, np.ndarray]] = []
 
     def visit(slot: int) -> int:
-        if slot in numbers:
-            return numbers[slot]
-        kind = flat.types[slot]
-        entry: tuple[Any, ...]
         if slot in flat.constants:
             leaves.append(slot)
-            if kind.size == 1:
+            if flat.types[slot].size == 1:
                 values.append((len(form), flat.constants[slot]))
-            entry = ("constant", kind.shape, kind.dtype)
-        elif slot in plan.stored and slot not in own:
+            entry = read.get(slot) or read.setdefault(slot, f"constant {_typed(flat.types[slot])}")
+        elif slot in stored and slot not in own:
             leaves.append(slot)
-            stored = storages.get(slot)
-            entry = ("memory", kind.shape, kind.dtype, *((stored.shape, stored.filled) if stored is not None else ()))
+            entry = read.get(slot) or read.setdefault(slot, _in_memory(flat, slot, storages.get(slot)))
         else:
             step = producers[slot]
-            operands = tuple([visit(source) for source in step.inputs])
-            params = [(name, value) for name, value in step.params.items() if name not in IRRELEVANT]
-            entry = (step.primitive, params, operands, kind.shape, kind.dtype, anchors.get(slot))
+            operands = [numbers[source] if source in numbers else visit(source) for source in step.inputs]
+            text = computed.get(slot) or computed.setdefault(slot, _computed(flat, step))
+            entry = f"{text} {operands} {anchors.get(slot)}"
         numbers[slot] = len(form)
         form.append(entry)
         return numbers[slot]
 
-    form.append([visit(part.output) for part in parts])
-    text = repr(form)
+    form.append(repr([numbers[part.output] if part.output in numbers else visit(part.output) for part in parts]))
+    text = "\n".join(form)
     exact = [(place, value.reshape(()).item()) for place, value in values]
     return Identity(_hash(text, [(place, _special(value)) for place, value in exact]), _hash(text, exact), tuple(leaves))
+
+
+def _typed(kind: Type) -> str:
+    return f"{kind.shape} {kind.dtype}"  # a dataclass takes three times as long to write itself
+
+
+def _in_memory(flat: Flat, slot: int, storage: Storage | None) -> str:
+    lies = "" if storage is None else f" {storage.shape} {storage.filled}"
+    return f"memory {_typed(flat.types[slot])}{lies}"
+
+
+def _computed(flat: Flat, step: Step) -> str:
+    params = [(name, value) for name, value in step.params.items() if name not in IRRELEVANT]
+    return f"{step.primitive} {params} {_typed(flat.types[step.output])}"
 
 
 def _special(value: Any) -> Any:

@@ -19,7 +19,7 @@ from alphanas.hardware.bodies import emit
 from alphanas.hardware.canonical import canonical
 from alphanas.hardware.emit import Argument, Emitted, blocks_of
 from alphanas.hardware.flattening import flatten
-from alphanas.hardware.identity import identify
+from alphanas.hardware.identity import Texts, identify
 from alphanas.hardware.kernels import Plan
 from alphanas.hardware.program import Flat, Step, Storage
 from alphanas.hardware.schedules import FORM, Knobs, scheduled
@@ -81,9 +81,10 @@ def lowered_plan(planned: Plan, lanes: int) -> Lowered:
     tasks: dict[str, int] = {}
     emitted: list[Emitted] = []
     keys: list[str] = []
+    texts = Texts()
     calls = []
     for kernel in planned.kernels:
-        identity = identify(planned, producers, storages, kernel, lanes)
+        identity = identify(planned, producers, storages, kernel, lanes, texts)
         known = _EMITTED.get(identity.exact)
         if known is None:
             function = emit(planned, producers, storages, kernel, lanes)

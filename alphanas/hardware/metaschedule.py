@@ -20,7 +20,7 @@ from typing import Any
 import tvm
 from tvm.ir.utils import derived_object
 
-from alphanas.hardware import pace, tuning
+from alphanas.hardware import tuning
 from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
@@ -73,12 +73,12 @@ def _searched(task: Emitted, key: str, exact: str, machine: Machine, wanted: int
     if function is None:
         return before
     contest = Contest(task, [function], machine)
-    latency, beside = contest.steady(0, contest.best()[0]), pace.now(machine)
+    latency, paced = tuning.beside(machine, lambda: contest.steady(0, contest.best()[0]))
     record = tuning.recorded(task, key, METASCHEDULE, {"function": _packed(function), "exact": exact}, latency, wanted)
     if before is not None and before.seconds < record.seconds:
         return dataclasses.replace(before, trials=wanted)
     weights = [place for place, argument in enumerate(task.arguments) if argument.block]
-    return dataclasses.replace(record, caches=contest.among(0, weights), pace=beside)
+    return tuning.with_others(dataclasses.replace(record, pace=paced.alone, exchange=paced.exchange), contest, 0, weights)
 
 
 def function_of(record: Record) -> Any:

@@ -1,13 +1,15 @@
 """How fast the machine is now: the seconds of fixed kernels, timed beside whatever is compared with what was timed at another time.
 
 Shared machines run at another speed from minute to minute. Two products on one thread, one of what the registers and the nearest
-cache hold and one that streams a matrix from the second cache, follow what networks do. A record holds the pace beside it, so that
-times of different minutes can be added. Imports TVM when it runs: only worker processes measure.
+cache hold and one that streams a matrix from the second cache, follow what networks do. What threads pay for reading what another
+one wrote changes by itself: a virtual machine's cores are neighbours in one minute and far apart in another. A record holds both as
+they were beside it, so that times of different minutes can be added. Imports TVM when it runs: only worker processes measure.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,13 +25,31 @@ TILE_ROWS, TILE_VECTORS = 6, 2
 """A product's tile: six rows, two vectors of columns."""
 NEAR, FAR = (64, 192), (3072, 4)
 """(depth, turns) of the two products: about as many multiply-adds, on matrices of 4 to 8 and of 192 to 384 KiB."""
+LINES, LINE_BYTES, FLOAT_BYTES, STEP = 256, 64, 4, 37
+"""Of the exchange: cache lines that each thread writes, and the step (prime to their number) in which another one reads them."""
+SMALLEST_SHARE = 0.05
 REPEATS = 8
 REPEAT_S = 0.001
 
 
 def now(machine: Machine) -> float:
     """Seconds of one run of both products: the lower quartile, since what disturbs a repeat only ever adds."""
-    run = runner(machine)
+    return _quartile(runner(machine))
+
+
+def exchange(machine: Machine) -> float:
+    """Seconds more that threads take to read some lines that others wrote than their own, likewise; 0 with one thread."""
+    if machine.threads == 1:
+        return 0.0
+    return more_than(*(_quartile(exchanger(machine, far=far)) for far in (True, False)))
+
+
+def more_than(far: float, near: float) -> float:
+    """What an exchange takes more, from both runs of it: no less than its clock can tell."""
+    return max(far - near, SMALLEST_SHARE * near)
+
+
+def _quartile(run: Callable[[], None]) -> float:
     run()
     number = settled_number(_seconds(run, 1), REPEAT_S)
     return float(np.percentile([_seconds(run, number) for _ in range(REPEATS)], 25))
@@ -46,6 +66,29 @@ def runner(machine: Machine) -> Callable[[], None]:
         second(*of_second)
 
     return run
+
+
+@functools.lru_cache(maxsize=8)
+def exchanger(machine: Machine, *, far: bool) -> Callable[[], None]:
+    """What makes each thread write lines, then read those of the next one; its own, if not `far`."""
+    import tvm
+    from tvm import s_tir, te
+
+    shape = (machine.threads, LINES, LINE_BYTES // FLOAT_BYTES)
+    source = te.placeholder(shape, "float32", "source")
+    written = te.compute(shape, lambda t, line, place: source[t, line, place] + 1.0, "written")
+    read = te.compute(shape, lambda t, line, place: written[(t + far) % shape[0], line * STEP % LINES, place], "read")
+    schedule = s_tir.Schedule(te.create_prim_func([source, read]))
+    for name in ("written", "read"):
+        thread, _, place = schedule.get_loops(schedule.get_sblock(name))
+        outer, inner = schedule.split(place, [None, math.gcd(machine.lanes, shape[-1])])
+        schedule.unroll(outer)
+        schedule.vectorize(inner)
+        schedule.parallel(thread)
+    function = schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr("global_symbol", "exchange")
+    compiled = tvm.compile(tvm.IRModule({"exchange": function}), target=machine.target).jit()["exchange"]
+    arrays = [tvm.runtime.tensor(np.zeros(shape, np.float32)) for _ in range(2)]
+    return lambda: compiled(*arrays)
 
 
 def _seconds(run: Callable[[], None], number: int) -> float:

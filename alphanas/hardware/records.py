@@ -35,10 +35,11 @@ from typing import Any
 from alphanas.errors import FAILED, UserError
 from alphanas.hardware.program import Storage
 
-FORMAT = 3
+FORMAT = 4
 MIGRATIONS = {
     1: ("ALTER TABLE records ADD COLUMN caches TEXT NOT NULL DEFAULT '[]'",),
     2: ("ALTER TABLE records ADD COLUMN pace REAL", "ALTER TABLE records ADD COLUMN alone REAL"),
+    3: ("ALTER TABLE records ADD COLUMN handed TEXT NOT NULL DEFAULT '[]'", "ALTER TABLE records ADD COLUMN exchange REAL"),
 }
 """Format → what makes it the next one."""
 BUSY_S = 30.0
@@ -55,10 +56,11 @@ TABLES = (
         device INTEGER NOT NULL REFERENCES devices(id), kernel TEXT NOT NULL, how TEXT NOT NULL, kind TEXT NOT NULL,
         work INTEGER NOT NULL, storage TEXT NOT NULL, schedule TEXT NOT NULL, seconds REAL NOT NULL, spread REAL NOT NULL,
         trials INTEGER NOT NULL, time REAL NOT NULL, caches TEXT NOT NULL DEFAULT '[]', pace REAL, alone REAL,
+        handed TEXT NOT NULL DEFAULT '[]', exchange REAL,
         PRIMARY KEY (device, kernel, how))""",
 )
 
-COLUMNS = "device, kernel, how, kind, work, storage, schedule, seconds, spread, trials, time, caches, pace, alone"
+COLUMNS = "device, kernel, how, kind, work, storage, schedule, seconds, spread, trials, time, caches, pace, alone, handed, exchange"
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,15 @@ class Record:
 
     `seconds` is the lower quartile of the repeats, since what disturbs a kernel only ever adds, and `spread` their interquartile
     range. `storage` is how the result lies in memory; `work` counts multiply-adds. `caches` says how many seconds more a run takes
-    among so many bytes of other data, in rising order: alone, a kernel finds what it reads in the nearest caches, and in those of
-    the thread that reads it. The first is for FEW_BYTES; records of before that was measured begin with more.
+    whose weights were last read so many bytes of other weights ago, in rising order: in a loop of its own, a kernel finds what it
+    reads in the nearest caches. The first is for FEW_BYTES.
 
-    `pace` is what `hardware.pace` took beside it, and None in records of before that was measured. `alone` is a run on one thread
-    that follows another kernel's, where the schedule shares its work among threads; None where it does not.
+    `handed` says how many seconds more a run takes after other kernels. Two by two: the values that it reads written by one thread,
+    or by every thread its share; and for each, its last result read by the threads that wrote it, or otherwise (by one thread where
+    threads share this kernel, by all where they do not). With one thread the first alone; empty where it was not measured.
+
+    `pace` and `exchange` are what `hardware.pace` took beside it, and None in records of before that was measured. `alone` is a run
+    on one thread that follows another kernel's, where the schedule shares its work among threads; None where it does not.
     """
 
     kernel: str
@@ -105,6 +111,13 @@ class Record:
     caches: tuple[tuple[int, float], ...] = ()
     pace: float | None = None
     alone: float | None = None
+    handed: tuple[float, ...] = ()
+    exchange: float | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether threads share its work."""
+        return bool(self.schedule.get("parallel", self.how == METASCHEDULE))
 
     @property
     def unsteadiness(self) -> float:
@@ -221,14 +234,15 @@ class Records:
         """Keeps a record, unless there is one of its kind that was found by as many trials and spreads no more."""
         before = self.find(device, record.kernel, record.how)
         better = before is not None and before.trials >= record.trials and before.unsteadiness <= record.unsteadiness
-        less = before is not None and (len(before.caches) < len(record.caches) or (before.pace is None and record.pace is not None))
+        less = before is not None and any(old < new for old, new in zip(_told(before), _told(record), strict=True))
         if better and not less:
             return
         storage = json.dumps(dataclasses.asdict(record.storage))
         schedule = json.dumps(record.schedule)
         row = (record.kernel, record.how, record.kind, record.work, storage, schedule, record.seconds, record.spread)
-        values = (*row, record.trials, record.time, json.dumps(record.caches), record.pace, record.alone)
-        kept = self._write(device, f"INSERT OR REPLACE INTO records ({COLUMNS}) VALUES ({', '.join('?' * 14)})", *values)
+        more = (json.dumps(record.caches), record.pace, record.alone, json.dumps(record.handed), record.exchange)
+        values = (*row, record.trials, record.time, *more)
+        kept = self._write(device, f"INSERT OR REPLACE INTO records ({COLUMNS}) VALUES ({', '.join('?' * 16)})", *values)
         if not kept:
             self._unkept[device, record.kernel, record.how] = record
 
@@ -466,11 +480,17 @@ def _record(row: sqlite3.Row) -> Record | None:
         kept = Storage(tuple(map(int, storage["shape"])), tuple(map(int, storage["filled"])), str(storage["dtype"]))
         numbers = float(row["seconds"]), float(row["spread"]), int(row["trials"]), float(row["time"])
         caches = tuple((int(size), float(more)) for size, more in _json(row["caches"]))
-        measured = tuple(None if row[name] is None else float(row[name]) for name in ("pace", "alone"))
+        handed = tuple(float(more) for more in _json(row["handed"]))
+        pace, alone, exchange = (None if row[name] is None else float(row[name]) for name in ("pace", "alone", "exchange"))
         head = str(row["kernel"]), str(row["how"]), str(row["kind"]), int(row["work"]), kept, schedule
-        return Record(*head, *numbers, caches, *measured)
+        return Record(*head, *numbers, caches, pace, alone, handed, exchange)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _told(record: Record) -> tuple[int, ...]:
+    """How much a record tells beside its seconds."""
+    return len(record.caches), len(record.handed), record.pace is not None, record.exchange is not None
 
 
 def _json(text: Any) -> Any:

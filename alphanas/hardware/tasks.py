@@ -16,7 +16,7 @@ from alphanas.execution.turns import turn
 from alphanas.hardware import devices, timing
 
 MEASURE = "alphanas.hardware.tasks:measure"
-PACE = "the machine's pace"
+PACE, FAR, NEAR = "the machine's pace", "threads that read each other's lines", "threads that read their own"
 
 
 def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,8 @@ def measure(payload: Mapping[str, Any]) -> dict[str, Any]:
     repeats, check; optional: knob_seconds (time for choosing knobs, 0 for none), records (path of a file of known knobs),
     repeat_ms, report_s (seconds of each program, every run timed by itself), onnx (path of the model in ONNX, which onnxruntime
     runs) or onnx_problem (why there is none), target (see `devices`; "cpu" by default), pace (whether `hardware.pace` takes its
-    turns too, as pace_ms). Latencies are of one call from Python with inputs in place, result awaited.
+    turns too, as pace_ms and, with several threads, exchange_ms). Latencies are of one call from Python with inputs in place,
+    result awaited.
 
     Raises TaskFailure: "unavailable" (back end), "not_lowerable" (names the primitive), "wrong_output" (differs from JAX).
     """
@@ -114,11 +115,10 @@ def _in_turns(
         results[name] |= {"threads": model.threads, "batch": payload["batch"], "dtype": str(model.inputs[0].dtype)}
     several = len({backend for backend, _ in contenders.values()}) > 1
     latencies = dict(_timed(_with_pace(runs, payload), payload, rest=several))
-    beside = latencies.pop(PACE, None)
+    beside = {name: latencies.pop(name).median for name in (PACE, FAR, NEAR) if name in latencies}
     for name, latency in latencies.items():
         results[name] |= _figures(latency)
-        if beside is not None:
-            results[name]["pace_ms"] = 1e3 * beside.median
+        results[name] |= _paces(beside)
         if payload.get("samples"):
             results[name]["samples_ms"] = [1e3 * sample for sample in latency.samples]
         if (other := references.get(name)) in latencies:
@@ -135,7 +135,17 @@ def _with_pace(runs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str,
     from alphanas.hardware import pace
     from alphanas.hardware.machine import this_machine
 
-    return {**runs, PACE: pace.runner(this_machine(payload["threads"]))}
+    machine = this_machine(payload["threads"])
+    exchange = {FAR: pace.exchanger(machine, far=True), NEAR: pace.exchanger(machine, far=False)} if machine.threads > 1 else {}
+    return {**runs, PACE: pace.runner(machine), **exchange}
+
+
+def _paces(beside: Mapping[str, float]) -> dict[str, float]:
+    """The machine's pace and exchange as JSON, in milliseconds, where they took their turns."""
+    from alphanas.hardware import pace
+
+    found = {"pace_ms": 1e3 * beside[PACE]} if PACE in beside else {}
+    return found | ({"exchange_ms": 1e3 * pace.more_than(beside[FAR], beside[NEAR])} if FAR in beside else {})
 
 
 def _timed(runs: Mapping[str, Any], payload: Mapping[str, Any], *, rest: bool) -> dict[str, timing.Latency]:

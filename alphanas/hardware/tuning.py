@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from alphanas.hardware.contest import Contest
 from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
-from alphanas.hardware.predicting import SMALL_NETWORK_S, complete
+from alphanas.hardware.predicting import SMALL_NETWORK_S, Pace, complete
 from alphanas.hardware.records import METASCHEDULE, TEMPLATE, Device, Record, Records, device
 from alphanas.hardware.schedules import Knobs, choices, scheduled, thread_choices
 from alphanas.hardware.timing import Latency
@@ -26,6 +27,8 @@ from alphanas.hardware.timing import Latency
 PARALLEL_MARGIN = 1.1
 """Threads must make a kernel faster by this factor to be used."""
 POLL_S = 0.05
+_LATELY: deque[Pace] = deque(maxlen=6)
+"""The pace beside this kernel and the last ones."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +110,17 @@ def fill(
         number = left.popleft()
         key = lowered.keys[number]
         record = known.get(key)
-        if among and record is not None and record.pace is None:
+        if among and record is not None and record.exchange is None:
             record = None  # of a version that did not measure it: its seconds cannot be added to others'
         if record is None:
             if time.monotonic() > end:
                 continue
             with store.claim(here, key) as mine:
                 again = store.find(here, key)  # another process may have found it meanwhile
-                if again is not None and usable(again) and not (among and again.pace is None):
+                if again is not None and usable(again) and not (among and again.exchange is None):
                     record = again
                 elif mine:
-                    record, tried = fastest(lowered.tasks[number], key, machine)
+                    record, tried = fastest(lowered.tasks[number], key, machine, among=among)
                     store.add(here, record)
                     found[number] = (record, tried)
             if record is None:
@@ -127,7 +130,7 @@ def fill(
                     time.sleep(POLL_S)
                 continue
         if among and not complete(record):
-            record = dataclasses.replace(record, caches=caches_of(lowered.tasks[number], record, machine))
+            record = completed(lowered.tasks[number], record, machine)
             store.add(here, record)
         known[key] = record
         found[number] = (record, found[number][1] if number in found else 0)
@@ -187,8 +190,11 @@ def several(task: Emitted, machine: Machine) -> bool:
     return len(tiles) > 1 or len(thread_choices(task.geometry, machine.threads)) > 1
 
 
-def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
-    """(the record of the fastest knobs, how many candidates were timed): the best tile first, then whether threads help it."""
+def fastest(task: Emitted, key: str, machine: Machine, *, among: bool = False) -> tuple[Record, int]:
+    """(the record of the fastest knobs, how many candidates were timed): the best tile first, then whether threads help it.
+
+    With `among`, the record tells what other kernels cost this one.
+    """
     tiles = choices(task, machine.registers, machine.threads)
     contests = [_contest(task, tiles, machine)]
     seconds = dict(zip(tiles, contests[0].best(), strict=True))
@@ -214,23 +220,39 @@ def fastest(task: Emitted, key: str, machine: Machine) -> tuple[Record, int]:
         on_one = dataclasses.replace(best, parallel=False)
         alone = _contest(task, [on_one], machine).handed_over(0, weights_of(task, on_one))[0]
     contest, place = places[best]
-    before = pace.now(machine)
-    latency = contest.steady(place, seconds[best])
-    beside = (before + pace.now(machine)) / 2
+    latency, paced = beside(machine, lambda: contest.steady(place, seconds[best]))
     record = recorded(task, key, TEMPLATE, dataclasses.asdict(best), latency, len(seconds))
-    return dataclasses.replace(record, pace=beside, alone=alone), len(seconds)
+    record = dataclasses.replace(record, alone=alone, pace=paced.alone, exchange=paced.exchange)
+    return with_others(record, contest, place, weights_of(task, best)) if among else record, len(seconds)
+
+
+def beside(machine: Machine, measure: Callable[[], Latency]) -> tuple[Latency, Pace]:
+    """What was measured, and the machine's pace and exchange as they were around it.
+
+    The median of the latest: what disturbs a few passes within milliseconds, and the machine's own changes last.
+    """
+    _LATELY.append(Pace(pace.now(machine), pace.exchange(machine)))
+    latency = measure()
+    _LATELY.append(Pace(pace.now(machine), pace.exchange(machine)))
+    return latency, Pace(*(statistics.median(column) for column in zip(*map(dataclasses.astuple, _LATELY), strict=True)))
+
+
+def completed(task: Emitted, record: Record, machine: Machine) -> Record:
+    """A template's record with what other kernels cost this one: see `Record.caches` and `Record.handed`."""
+    knobs = Knobs(**record.schedule)
+    return with_others(record, _contest(task, [knobs], machine), 0, weights_of(task, knobs))
+
+
+def with_others(record: Record, contest: Contest, place: int, weights: Sequence[int]) -> Record:
+    """The record of a contest's function with what other kernels cost it; `weights` are positions of arguments."""
+    handed = contest.handovers(place, weights, shares=record.shares)
+    return dataclasses.replace(record, caches=contest.among(place, weights), handed=handed)
 
 
 def weights_of(task: Emitted, knobs: Knobs) -> list[int]:
     """The positions of the constants among what the task's function reads."""
     reads = task.form(knobs.form).arguments
     return [place for place, argument in enumerate(reads) if argument.block or argument.winograd]
-
-
-def caches_of(task: Emitted, record: Record, machine: Machine) -> tuple[tuple[int, float], ...]:
-    """What other data in the caches cost a template's kernel: see `Record.caches`."""
-    knobs = Knobs(**record.schedule)
-    return _contest(task, [knobs], machine).among(0, weights_of(task, knobs))
 
 
 def recorded(task: Emitted, key: str, how: str, schedule: dict[str, Any], latency: Latency, trials: int) -> Record:

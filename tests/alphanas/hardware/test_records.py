@@ -35,6 +35,8 @@ def record(kernel: str = "k", seconds: float = 1e-3, *, how: str = TEMPLATE, tri
         ((4096, 1e-6),),
         5e-5,
         2e-3,
+        (0.0, -1e-7, 2e-6, 3e-6),
+        1.3e-5,
     )
 
 
@@ -126,11 +128,15 @@ def test_a_file_of_something_else_is_refused_and_stays(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("format_", "missing"), [(1, ("caches", "pace", "alone")), (2, ("pace", "alone"))])
+LATER = ("pace", "alone", "handed", "exchange")
+"""Columns that came with the third format and the fourth."""
+
+
+@pytest.mark.parametrize(("format_", "missing"), [(1, ("caches", *LATER)), (2, LATER), (3, LATER[2:])])
 def test_a_file_of_an_older_version_is_made_a_new_one_and_keeps_its_records(
     path: Path, format_: int, missing: tuple[str, ...]
 ) -> None:
-    unknown: dict[str, Any] = {"caches": (), "pace": None, "alone": None}
+    unknown: dict[str, Any] = {"caches": (), "pace": None, "alone": None, "handed": (), "exchange": None}
     with Records.open(path) as store:
         store.add(HERE, record())
         for column in missing:
