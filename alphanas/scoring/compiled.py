@@ -39,7 +39,7 @@ CPU_OPTIONS: dict[str, Any] = {
 
 
 MANY_VALUES = 8_000_000
-"""Values of a training step (pictures times the values of all nodes) from which on the fusion emitters pay within an epoch or two."""
+"""Values of a training step (pictures times the values of all nodes) from which on emitters pay within an epoch or two."""
 
 
 def step_options(graph: Graph, batch: int) -> dict[str, Any] | None:

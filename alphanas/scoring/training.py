@@ -96,7 +96,7 @@ def train(
     taps = shared_taps(teacher.graph, graph) if teacher is not None and distillation.attention > 0 else ()
     students = tuple(student for _, student in taps)
     planned = tuple(sorted((kernels or {}).items()))
-    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, students, planned)
+    step = compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, students, planned)
     carry = step.begin(variables)
     decay = _decays(graph, step.params) * np.float32(recipe.decay)
     keys = np.random.default_rng([seed, _KEYS]).integers(0, 2**32, (steps, 2), np.uint32)
@@ -198,7 +198,7 @@ class _Step:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_step(
+def compiled_step(
     graph: Graph,
     batch: int,
     rule: Rule,
@@ -207,6 +207,7 @@ def _compiled_step(
     taps: tuple[str, ...],
     kernels: tuple[tuple[str, Plan], ...],
 ) -> _Step:
+    """The step of a graph on batches of one size: compiled when it is first run, and kept."""
     turn = rule.transformation()
     template = graph.init(jax.random.key(0))
     params, state_packing = Packing.of(template["params"]), Packing.of(template["state"])
