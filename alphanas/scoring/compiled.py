@@ -6,7 +6,6 @@ Compiling a whole network costs seconds for each candidate; running it op by op 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,27 +29,13 @@ def share_compilations(folder: str) -> None:
 
 
 # Measured on small steps and single ops: XLA's fusion emitters double the time that compiling takes and its second level of
-# optimisation adds a third to it, and neither makes them faster. On large steps, `step_options` is another choice.
+# optimisation adds a third to it, and neither makes them faster. On large steps of dense convolutions the emitters are a tenth
+# faster, but they take minutes to compile a step of depthwise convolutions that are sums of shifts.
 CPU_OPTIONS: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
     "xla_backend_optimization_level": 1,
 }
-
-
-MANY_VALUES = 8_000_000
-"""Values of a training step (pictures times the values of all nodes) from which on emitters pay within an epoch or two."""
-
-
-def step_options(graph: Graph, batch: int) -> dict[str, Any] | None:
-    """How a training step is compiled: quickly, or, where it works on many values, by emitters that make it a tenth faster.
-
-    It hangs on the step alone and not on how often it is run, so that a longer training rounds as a shorter one did.
-    """
-    if jax.default_backend() != "cpu":
-        return None
-    values = batch * sum(math.prod(graph.values[node.name].aval(1).shape) for node in graph.nodes)
-    return CPU_OPTIONS | {"xla_cpu_use_fusion_emitters": values >= MANY_VALUES}
 
 
 def quickly(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ import optax  # type: ignore[import-untyped]
 from alphanas.execution import notes
 from alphanas.scoring import lessons
 from alphanas.scoring.augment import AUGMENTATIONS
-from alphanas.scoring.compiled import predict, step_options
+from alphanas.scoring.compiled import CPU_OPTIONS, predict
 from alphanas.scoring.distillation import Distillation, Teacher, attention_loss, look, shared_taps, soft_loss, tapped
 from alphanas.scoring.packing import Packing
 from alphanas.scoring.recipe import Recipe, Rule
@@ -239,5 +239,5 @@ def compiled_step(
         with jax.default_matmul_precision(rule.precision), using(dict(kernels)):
             return step(*arguments)
 
-    options = step_options(graph, batch)
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
     return _Step(jax.jit(precisely, donate_argnums=0, compiler_options=options), turn, params, state_packing)
