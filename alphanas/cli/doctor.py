@@ -111,7 +111,7 @@ def use_tvm(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def use_native(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A task: compiles or finds the convolutions that training may use, and compares one with XLA's."""
-    import numpy as np
+    import jax.numpy as jnp
 
     from synth import native
     from synth.ops import Conv
@@ -122,9 +122,9 @@ def use_native(payload: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("no C compiler ($CC, or cc) that works: convolutions train by XLA's own, and slower")
     seconds = time.perf_counter() - started
     question = Conv(features=5).question((2, 4, 4, 3), dtype="float32")
-    arrays = np.ones(question.input, np.float32), np.ones(question.kernel, np.float32)
-    found, wanted = (np.asarray(FORWARD[form](question, *arrays)) for form in ("direct", "native"))
-    if not np.allclose(found, wanted):
+    x, kernel = jnp.ones(question.input), jnp.ones(question.kernel)
+    found, wanted = (FORWARD[form](question, x, kernel) for form in ("direct", "native"))
+    if not jnp.allclose(found, wanted):
         raise ValueError("a small convolution gives another output than XLA's")
     return {"seconds": seconds, "detail": "training takes them where they measure faster than XLA's"}
 
