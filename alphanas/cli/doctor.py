@@ -71,6 +71,7 @@ def run_checks(limit: float) -> Iterator[Check]:
             yield _package(package, module, limit, needed=needed)
     for name, task in (("jax compiles", "use_jax"), ("synthesis", "use_synthesis"), ("tvm compiles and runs", "use_tvm")):
         yield _isolated(name, f"alphanas.cli.doctor:{task}", {}, limit)
+    yield _isolated("native convolutions", "alphanas.cli.doctor:use_native", {}, limit, needed=False)
     yield from _gpu(limit)
 
 
@@ -106,6 +107,26 @@ def use_tvm(payload: Mapping[str, Any]) -> dict[str, Any]:
         f"a dense layer: lowered in {seconds['lower']:.2g} s, built in {seconds['build']:.2g} s, the same as JAX; {found['cpu']}"
     )
     return {"seconds": sum(seconds.values()), "detail": detail}
+
+
+def use_native(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: compiles or finds the convolutions that training may use, and compares one with XLA's."""
+    import jax.numpy as jnp
+
+    from synth import native
+    from synth.ops import Conv
+    from synth.ops.formulations import FORWARD
+
+    started = time.perf_counter()
+    if not native.available():
+        raise ValueError("no C compiler ($CC, or cc) that works: convolutions train by XLA's own, and slower")
+    seconds = time.perf_counter() - started
+    question = Conv(features=5).question((2, 4, 4, 3), dtype="float32")
+    x, kernel = jnp.ones(question.input), jnp.ones(question.kernel)
+    found, wanted = (FORWARD[form](question, x, kernel) for form in ("direct", "native"))
+    if not jnp.allclose(found, wanted):
+        raise ValueError("a small convolution gives another output than XLA's")
+    return {"seconds": seconds, "detail": "training takes them where they measure faster than XLA's"}
 
 
 def use_synthesis(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def finish(run: Run) -> None:
     run.stage = "writing the report"
     run.tell()
     run.recorder.patiently(lambda: write_best(run, best))
-    shutil.rmtree(run.recorder.scratch("compilations"), ignore_errors=True)
+    for passing in ("compilations", "lessons"):
+        shutil.rmtree(run.recorder.scratch(passing), ignore_errors=True)
     cascade.tell(run)
     run.recorder.finish("done")
     run.recorder.patiently(lambda: write_reports(run))

@@ -202,6 +202,7 @@ def _train(
         "weights_out": str(weights),
         "evaluate": "validation",
         "compilations": str(run.recorder.scratch("compilations")),
+        "lessons": str(run.recorder.scratch("lessons")),
         # What the seed and the finalists reach is held against each other: none of them stops halfway.
         "time_limit": None if stage == "full" or candidate.id == SEED else training.time_limit,
         "kernels": _kernels(run),

@@ -18,7 +18,7 @@ from alphanas.execution import frames, warden
 from alphanas.execution.notes import Note
 from alphanas.execution.process import WorkerProcess
 from alphanas.execution.results import Failed, Result
-from alphanas.execution.threads import accelerator_environment, thread_environment
+from alphanas.execution.threads import accelerator_environment, memory_environment, thread_environment
 
 RECYCLE_BYTES = 1 << 30
 # A worker may be lost before it begins the task it was handed: killed while idle, no memory to start. That is not the task's doing.
@@ -89,7 +89,7 @@ class LocalPool:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, saw {workers}")
         self.workers = workers
-        self._env = {**thread_environment(threads), **accelerator_environment(), **(env or {})}
+        self._env = {**thread_environment(threads), **memory_environment(), **accelerator_environment(), **(env or {})}
         self._memory_limit = memory_limit
         self._recycle_bytes = recycle_bytes
         self._on_note = on_note or _unheard

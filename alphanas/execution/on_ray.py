@@ -21,7 +21,7 @@ from typing import Any
 from alphanas.errors import FAILED, UserError
 from alphanas.execution.local import Handle, LocalPool
 from alphanas.execution.results import Completed, Failed, Result
-from alphanas.execution.threads import thread_environment
+from alphanas.execution.threads import memory_environment, thread_environment
 
 POLL_S = 0.2
 ATTEMPTS = 3
@@ -82,7 +82,7 @@ class RayPool:
         self._marks = [str(mark) for mark in marks]
         self._arguments = (threads, memory_limit, os.getcwd(), sys.path)
         path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
-        environment = {"env_vars": {**thread_environment(threads), "PYTHONPATH": path}}
+        environment = {"env_vars": {**thread_environment(threads), **memory_environment(), "PYTHONPATH": path}}
         self._kind = self._ray.remote(Seat).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, runtime_env=environment)
         self._changed = threading.Condition()
         self._queue: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +23,25 @@ import numpy as np
 
 from alphanas.execution import notes, turns
 from alphanas.study import environment
-from synth import Graph
-from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Formulated, Plan, Product, Question, fitting, fixed, has_choice
+from synth import Graph, native
+from synth.ops.formulations import (
+    FORWARD,
+    TO_INPUT,
+    TO_KERNEL,
+    Formulated,
+    Plan,
+    Product,
+    Question,
+    fitting,
+    fixed,
+    has_choice,
+    runs_here,
+)
 
 WORTH = 5_000_000
 """Multiply-adds of a batch below which the fixed rule is taken: measuring compiles for a second, and such ops cost no time."""
+DENSE_WORTH = 20_000_000
+"""The same for dense windows, where the rule is some two times slower than the fastest, and not ten or fifty."""
 LARGEST_BATCH = 32
 ROUNDS = 3
 ROUND_S = 0.01
@@ -53,11 +68,11 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
     """The plans of a graph's ops: the recorded ones, else those in the cache, else measured now; none for what the rule decides."""
     if jax.default_backend() != "cpu":
         return {}
-    given = {key: Plan(*names) for key, names in (recorded or {}).items()}
+    given = {key: plan for key, names in (recorded or {}).items() if runs_here(plan := Plan(*names))}
     asked = questions(graph, batch)
     known = {key: given[key] for key in asked if key in given}
     path = cache_file()
-    wanted = {key: q for key, q in asked.items() if key not in known and q.macs >= WORTH and has_choice(q)}
+    wanted = {key: q for key, q in asked.items() if key not in known and _is_worth_it(q) and has_choice(q)}
     if path is None or not wanted:
         return known
     cached = read(path)
@@ -68,6 +83,11 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
     return known | {key: cached[key] for key in wanted if key in cached}
 
 
+def _is_worth_it(q: Question) -> bool:
+    dense = q.groups == 1 < math.prod(q.window)
+    return q.macs >= (max(WORTH, DENSE_WORTH) if dense else WORTH)
+
+
 def cache_file() -> Path | None:
     """Where plans are kept; None where nothing can be."""
     named = os.environ.get("ALPHANAS_CACHE")
@@ -75,7 +95,9 @@ def cache_file() -> Path | None:
         return None
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
     facts = environment()
-    device = hashlib.sha256(f"{facts['cpu']} {facts['cores']}".encode()).hexdigest()[:12]
+    # A formulation that came later has not been measured against those before.
+    choices = [sorted(table) for table in (FORWARD, TO_INPUT, TO_KERNEL)]
+    device = hashlib.sha256(f"{facts['cpu']} {facts['cores']} {choices} {native.available()}".encode()).hexdigest()[:12]
     path = base / f"training-kernels-{jax.__version__}-{device}-{os.environ.get('NPROC', 'all')}.jsonl"
     try:
         base.mkdir(parents=True, exist_ok=True)

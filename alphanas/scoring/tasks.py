@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,9 +34,10 @@ def train(payload: Payload) -> dict[str, Any]:
     `evaluate` ("validation", the default, or "test"), `inherit` (a weights file of the parent, or null) with `parent` (its graph,
     JSON), `teacher` (a weights file to learn from, or null) with `teacher_graph` (JSON), `fold` (which parting of the pictures,
     0 by default), `weights_out` (where the weights of the first seed go that did not diverge), `time_limit` (seconds for the whole
-    task), `compilations` (a folder of compiled functions that workers share, or null), `curve` (what the learning curve is watched
-    for, as in `curves.Watch`, or null), `kernels` (formulations of convolutions that
-    the study trained by before, as in the result; they count before what is measured).
+    task), `compilations` (a folder of compiled functions that workers share, or null), `lessons` (a folder of what the teacher
+    says, that its students share, or null), `curve` (what the learning curve is watched for, as in `curves.Watch`, or null),
+    `kernels` (formulations of convolutions that the study trained by before, as in the result; they count before what is
+    measured).
 
     Result, with one entry for each seed in the lists: `accuracy` and `loss` on the part asked for, `validation_accuracy`,
     `train_loss`, null where a seed diverged or was not reached; `stopped` ("finished", "diverged", "hopeless" or "time_limit");
@@ -71,6 +73,7 @@ def train(payload: Payload) -> dict[str, Any]:
             seed=seed,
             start=start,
             teacher=teacher,
+            kept=Path(payload["lessons"]) if payload.get("lessons") else None,
             deadline=deadline,
             kernels=planned,
             hopeless=None if watch is None else partial(_hopeless, watch, recipe.epochs, graph, pictures),

@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 
 from alphanas.execution import notes
+from alphanas.scoring import lessons
 from alphanas.scoring.augment import AUGMENTATIONS
 from alphanas.scoring.compiled import CPU_OPTIONS, predict
 from alphanas.scoring.distillation import Distillation, Teacher, attention_loss, look, shared_taps, soft_loss, tapped
@@ -70,6 +72,7 @@ def train(
     seed: int,
     start: Variables | None = None,
     teacher: Teacher | None = None,
+    kept: Path | None = None,
     deadline: float | None = None,
     kernels: Mapping[str, Plan] | None = None,
     hopeless: Callable[[Variables], bool] | None = None,
@@ -77,10 +80,11 @@ def train(
     """Trains a classifier: pictures as float32 in the graph's input shape, labels 0.., logits as the graph's only output.
 
     The same seed gives the same weights on the same machine. Every step is reported as progress of the worker's task. `start`
-    replaces the initial weights. A `teacher` counts as the recipe says, on the same pictures, augmented alike. `deadline`, on the
-    clock of `time.monotonic`, is looked at after every epoch. A loss or weight that is not finite ends the run: `stopped` is
-    "diverged". `kernels` are the plans of convolutions that have several formulations, by key; the others go by the fixed rule.
-    `hopeless` is asked after every epoch, with the weights, and ends the run where it says so.
+    replaces the initial weights. A `teacher` counts as the recipe says, on the same pictures, augmented alike; what it says of
+    them is `kept` in a folder for the next student. `deadline`, on the clock of `time.monotonic`, is looked at after every epoch.
+    A loss or weight that is not finite ends the run: `stopped` is "diverged". `kernels` are the plans of convolutions that have
+    several formulations, by key; the others go by the fixed rule. `hopeless` is asked after every epoch, with the weights, and
+    ends the run where it says so.
     Raises ValueError if the graph is no classifier of these pictures.
     """
     _check(graph, pictures, labels)
@@ -92,7 +96,7 @@ def train(
     taps = shared_taps(teacher.graph, graph) if teacher is not None and distillation.attention > 0 else ()
     students = tuple(student for _, student in taps)
     planned = tuple(sorted((kernels or {}).items()))
-    step = _compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, students, planned)
+    step = compiled_step(graph, batch, recipe.rule, recipe.label_smoothing, distillation, students, planned)
     carry = step.begin(variables)
     decay = _decays(graph, step.params) * np.float32(recipe.decay)
     keys = np.random.default_rng([seed, _KEYS]).integers(0, 2**32, (steps, 2), np.uint32)
@@ -104,14 +108,15 @@ def train(
         rng = np.random.default_rng([seed, _ORDER, epoch])
         order = rng.permutation(len(pictures))[: per_epoch * batch]
         shown, wanted = AUGMENTATIONS[recipe.augment](rng, pictures[order]), labels[order]
+        said = lessons.logits(teacher, shown, batch, kept) if teacher is not None and distillation.any and not taps else None
         total = []
         for index in range(per_epoch):
             number = epoch * per_epoch + index
             rate = np.float32(recipe.rate(number, steps))
             rows = slice(index * batch, (index + 1) * batch)
-            taught = (
-                look(teacher, tuple(name for name, _ in taps), shown[rows]) if teacher is not None and distillation.any else None
-            )
+            taught: Any = None if said is None else (said[rows], ())
+            if teacher is not None and taps:
+                taught = look(teacher, tuple(name for name, _ in taps), shown[rows])
             carry, loss = step.run(carry, decay, rate, keys[number], shown[rows], wanted[rows], taught)
             total.append(loss)
             notes.progress()
@@ -193,7 +198,7 @@ class _Step:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_step(
+def compiled_step(
     graph: Graph,
     batch: int,
     rule: Rule,
@@ -202,6 +207,7 @@ def _compiled_step(
     taps: tuple[str, ...],
     kernels: tuple[tuple[str, Plan], ...],
 ) -> _Step:
+    """The step of a graph on batches of one size: compiled when it is first run, and kept."""
     turn = rule.transformation()
     template = graph.init(jax.random.key(0))
     params, state_packing = Packing.of(template["params"]), Packing.of(template["state"])

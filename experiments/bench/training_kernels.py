@@ -1,6 +1,6 @@
 """Training time for each multiply-add of every learned op of the vocabulary beside a dense convolution, as JSON.
 
-    python -m experiments.bench.training_kernels
+    python -m experiments.bench.training_kernels [--part 2/8]
 
 Each op is run forward and backward (slopes for input and weights), compiled as training compiles it, in turns with the dense 3×3
 convolution of like size: on the same positions, with about as many multiply-adds (its channels are chosen so). `times_slower` is
@@ -25,7 +25,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -88,20 +88,21 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat-ms", type=float, default=10.0)
     parser.add_argument("--kernels", choices=("measured", "fixed"), default="measured")
     parser.add_argument("--only", default="", help="ops whose text holds this")
+    parser.add_argument("--part", default="1/1", help="2/8 is the second of eight parts, which together are all rows")
     return parser.parse_args(arguments)
 
 
 def rows(payload: dict[str, Any]) -> list[dict[str, Any]]:
     """A task: one row for each op and size."""
     options = argparse.Namespace(**payload)
-    return [row for side, channels in POSITIONS for row in _rows(options, side, channels)]
+    number, parts = map(int, options.part.split("/"))
+    cases = [(op, side, channels) for side, channels in POSITIONS for op in _learned_ops(channels) if options.only in str(op)]
+    return _rows(options, cases[number - 1 :: parts])
 
 
-def _rows(options: argparse.Namespace, side: int, channels: int) -> list[dict[str, Any]]:
+def _rows(options: argparse.Namespace, cases: Sequence[tuple[Op, int, int]]) -> list[dict[str, Any]]:
     rows = []
-    for op in _learned_ops(channels):
-        if options.only not in str(op):
-            continue
+    for op, side, channels in cases:
         shape = (options.batch, *_shape(op, side, channels))
         picture = (options.batch, side, side)
         macs = _macs(op, shape)

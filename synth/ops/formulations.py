@@ -10,7 +10,7 @@ of each. `fixed` is the plan of a shape where nothing was measured: a rule, the 
 Formulations: native (XLA's grouped convolution), dense (a dense one with a block-diagonal kernel), split (a dense one for each
 group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a
 sum for each place of the window, apart or all in one pass), crossed (one matrix product for the whole window), phases (a
-convolution without a stride for each rest that the stride leaves).
+convolution without a stride for each rest that the stride leaves), direct (machine code of our own, where there is a C compiler).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from synth import native
 
 LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -241,6 +243,39 @@ def _phases(q: Question, slope: jax.Array, kernel: jax.Array) -> jax.Array:
     return full[(slice(None), *(slice(side) for side in q.input[1:-1]))]
 
 
+def _geometry(q: Question) -> np.ndarray:
+    """The question as native code reads it: over two axes, of which the first may be of one position."""
+    rank = len(q.window)
+
+    def pair(numbers: Sequence[int], alone: int = 1) -> tuple[int, int]:
+        return (alone, numbers[0]) if rank == 1 else (numbers[0], numbers[1])
+
+    return native.geometry(
+        q.input[0],
+        q.input[-1],
+        q.kernel[-1],
+        q.groups,
+        input=pair(q.input[1:-1]),
+        window=pair(q.window),
+        output=pair(q.output[1:-1]),
+        stride=pair(q.stride),
+        dilation=pair(q.dilation),
+        low=pair([low for low, _ in q.padding], alone=0),
+    )
+
+
+def _direct(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return native.product("output", q.output, _geometry(q), x, kernel)
+
+
+def _direct_to_input(q: Question, slope: jax.Array, kernel: jax.Array) -> jax.Array:
+    return native.product("input_slope", q.input, _geometry(q), slope, kernel)
+
+
+def _direct_to_kernel(q: Question, x: jax.Array, slope: jax.Array) -> jax.Array:
+    return native.product("kernel_slope", q.kernel, _geometry(q), x, slope)
+
+
 def _to_input(forward: Product) -> Product:
     """(slope, kernel) to the slope for the input, as the transposed of a formulation of the output."""
 
@@ -262,15 +297,17 @@ def _to_kernel(forward: Product) -> Product:
 
 
 _GENERAL: dict[str, Product] = {"native": _native, "dense": _dense, "split": _split, "products": _products}
-FORWARD: Mapping[str, Product] = _GENERAL | {"shifts": _shifts}
+FORWARD: Mapping[str, Product] = _GENERAL | {"shifts": _shifts, "direct": _direct}
 TO_INPUT: Mapping[str, Product] = {name: _to_input(form) for name, form in _GENERAL.items()} | {
     "shifts": _shifted_back,
     "phases": _phases,
+    "direct": _direct_to_input,
 }
 TO_KERNEL: Mapping[str, Product] = {name: _to_kernel(form) for name, form in _GENERAL.items()} | {
     "sums": _sums,
     "joint_sums": _joint_sums,
     "crossed": _crossed,
+    "direct": _direct_to_kernel,
 }
 """(question, input, kernel) to the output; (question, slope, kernel) and (question, input, slope) to the slopes."""
 
@@ -283,7 +320,18 @@ MOST_COPIED = 2**20
 
 
 def fitting(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
-    """The formulations of a table that are worth trying: dense kernels of many channels are mostly zeros, many groups many ops."""
+    """The formulations of a table that are worth trying here."""
+    direct = ("direct",) if q.dtype == "float32" and len(q.window) <= 2 and native.available() else ()
+    return (*_fitting_anywhere(q, table), *direct)
+
+
+def runs_here(plan: Plan) -> bool:
+    """Whether this machine has the formulations of a plan, which may be another one's."""
+    return "direct" not in (plan.forward, plan.to_input, plan.to_kernel) or native.available()
+
+
+def _fitting_anywhere(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
+    """What needs no compiler: dense kernels of many channels are mostly zeros, many groups many ops."""
     if q.groups == 1:
         return _fitting_dense(q, table)
     if q.depthwise:
@@ -317,7 +365,7 @@ def fixed(q: Question) -> Plan:
     if q.depthwise:
         return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
     if q.groups == 1 and math.prod(q.window) > 1:
-        return Plan("native", *fitting(q, TO_INPUT), *fitting(q, TO_KERNEL))
+        return Plan("native", *_fitting_dense(q, TO_INPUT), *_fitting_dense(q, TO_KERNEL))
     wide = q.kernel[-2] >= 8 and q.input[-1] > MOST_GROUPS >= q.groups
     output = "native" if q.groups == 1 else "split" if wide else "dense"
     if math.prod(q.window) == 1:
@@ -339,8 +387,9 @@ def using(plans: Mapping[str, Plan]) -> Iterator[None]:
 
 
 def planned(q: Question) -> Plan:
-    """The plan in use for a question."""
-    return (_plans.get() or {}).get(q.key) or fixed(q)
+    """The plan in use for a question; the rule's where this machine cannot do what another one recorded."""
+    plan = (_plans.get() or {}).get(q.key)
+    return plan if plan is not None and runs_here(plan) else fixed(q)
 
 
 def convolve(q: Question, x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -58,14 +58,50 @@ class BatchNorm(ModalOp):
 
     def train(self, weights: Mapping[str, jax.Array], *inputs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         (x,) = inputs
-        axes = tuple(range(x.ndim - 1))
-        mean, square = x.mean(axes), jnp.square(x).mean(axes)
-        statistics = {"mean": mean, "var": jnp.maximum(square - jnp.square(mean), 0.0)}
+        out, mean, var = _normalized(self.epsilon, x, weights["scale"], weights["bias"])
+        statistics = {"mean": mean, "var": var}
         running = {
             name: self.momentum * weights[name] + (1 - self.momentum) * jax.lax.stop_gradient(value)
             for name, value in statistics.items()
         }
-        return self.apply({**weights, **statistics}, x), running
+        return out, running
+
+
+Statistics = tuple[jax.Array, jax.Array, jax.Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalized(epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array) -> Statistics:
+    """(the normalized batch, its mean, its variance); the statistics themselves have no slope."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    var = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0.0)
+    return (x - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias, mean, var
+
+
+def _normalized_forward(
+    epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[Statistics, tuple[jax.Array, jax.Array, jax.Array, jax.Array]]:
+    out, mean, var = _normalized(epsilon, x, scale, bias)
+    return (out, mean, var), (x, scale, mean, var)
+
+
+def _normalized_backward(
+    epsilon: float, saved: tuple[jax.Array, jax.Array, jax.Array, jax.Array], slopes: Statistics
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The slopes in closed form: two sums, then one pass that is linear in slope and input, with numbers for each channel."""
+    x, scale, mean, var = saved
+    slope, axes = slopes[0], tuple(range(x.ndim - 1))
+    count = x.size // x.shape[-1]
+    inverse = jax.lax.rsqrt(var + epsilon)
+    total = slope.sum(axes)
+    along = (slope * x).sum(axes) - mean * total
+    factor = inverse * scale
+    bent = factor * jnp.square(inverse) * along / count
+    return factor * slope - bent * x + (bent * mean - factor * total / count), along * inverse, total
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 @dataclass(frozen=True, kw_only=True)

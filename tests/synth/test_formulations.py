@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synth import native
 from synth.op import Value
 from synth.ops import Conv, ConvTranspose, DepthwiseConv, formulations
 from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting, fixed, has_choice, planned, using
@@ -124,7 +126,8 @@ def test_a_plan_decides_what_is_traced_and_only_inside() -> None:
     assert planned(question) == fixed(question)
 
 
-def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter() -> None:
+def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "available", lambda: False)
     dense, large = (Conv(features=64).question((1, side, side, 64), dtype="float32") for side in (8, 64))
     assert fitting(dense, FORWARD) == fitting(dense, TO_INPUT) == ("native",) == fitting(large, TO_KERNEL)
     assert fitting(dense, TO_KERNEL) == ("crossed",)
@@ -132,6 +135,31 @@ def test_what_xla_does_well_is_left_to_it_and_the_batch_does_not_matter() -> Non
     one, many = (DepthwiseConv().question((batch, 8, 8, 4), dtype="float32") for batch in (1, 64))
     assert one.key == many.key and fixed(one) == fixed(many)
     assert many.macs == 64 * one.macs == 64 * 8 * 8 * 4 * 9
+
+
+def test_native_code_is_tried_where_it_is_and_never_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forms(question: Question) -> tuple[tuple[str, ...], ...]:
+        return tuple(fitting(question, table) for table in (FORWARD, TO_INPUT, TO_KERNEL))
+
+    questions = [asked(name)[0] for name in CASES]
+    monkeypatch.setattr(native, "available", lambda: False)
+    without = [(fixed(question), forms(question)) for question in questions]
+    monkeypatch.setattr(native, "available", lambda: True)
+    for question, (rule, others) in zip(questions, without, strict=True):
+        direct = ("direct",) if len(question.window) <= 2 else ()
+        assert fixed(question) == rule and forms(question) == tuple((*names, *direct) for names in others)
+        half = replace(question, dtype="bfloat16")
+        assert all("direct" not in names for names in forms(half))
+
+
+def test_a_plan_of_another_machine_is_not_followed_where_there_is_no_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    question, *_ = asked("dense")
+    plan = Plan("native", "direct", "direct")
+    with using({question.key: plan}):
+        monkeypatch.setattr(native, "available", lambda: True)
+        assert planned(question) == plan
+        monkeypatch.setattr(native, "available", lambda: False)
+        assert planned(question) == fixed(question)
 
 
 TRANSPOSED = {

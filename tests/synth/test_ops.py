@@ -204,6 +204,28 @@ def test_batch_norm_trains_on_the_batch_and_infers_on_the_running_statistics() -
     )
 
 
+@pytest.mark.parametrize(("shape", "shift"), [((6, 5, 4, 3), 0.0), ((6, 5, 4, 3), 10.0), ((16, 7), -3.0), ((3, 9, 2), 1.0)])
+def test_batch_norm_has_the_slopes_of_what_it_computes(shape: tuple[int, ...], shift: float) -> None:
+    rng = np.random.default_rng(0)
+    axes, op = tuple(range(len(shape) - 1)), BatchNorm(epsilon=1e-2)
+    x = jnp.asarray(rng.standard_normal(shape) * 2 + shift, jnp.float32)
+    slope = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    scale, bias = (jnp.asarray(rng.standard_normal(shape[-1:]), jnp.float32) for _ in range(2))
+    statistics = {"mean": jnp.zeros(shape[-1]), "var": jnp.ones(shape[-1])}
+
+    def plain(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        centered = x - x.mean(axes)
+        return centered / jnp.sqrt(jnp.square(centered).mean(axes) + op.epsilon) * scale + bias
+
+    def trained(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return op.train({"scale": scale, "bias": bias, **statistics}, x, key=jax.random.key(0))[0]
+
+    wanted, back = jax.vjp(plain, x, scale, bias)
+    found, mine = jax.vjp(trained, x, scale, bias)
+    for got, want in zip((found, *mine(slope)), (wanted, *back(slope)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-4)
+
+
 def test_dropout_keeps_the_mean_and_drops_at_its_rate() -> None:
     graph = single(Dropout(rate=0.25), ((64, 64, 4),))
     out, _ = graph.apply(graph.init(jax.random.key(0)), jnp.ones((2, 64, 64, 4)), train=True, rng=jax.random.key(1))

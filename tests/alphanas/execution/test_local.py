@@ -249,6 +249,21 @@ def test_workers_share_an_accelerator_unless_the_user_says_otherwise(on_path: No
         assert submit(pool, "environment", [name]).result() == Completed({name: "true"}, ANY)
 
 
+def test_workers_take_large_arrays_in_huge_pages_unless_the_user_says_otherwise(
+    on_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "GLIBC_TUNABLES"
+    cases = {
+        "": "glibc.malloc.hugetlb=1",
+        "glibc.malloc.check=1": "glibc.malloc.check=1:glibc.malloc.hugetlb=1",
+        "glibc.malloc.hugetlb=0": "glibc.malloc.hugetlb=0",
+    }
+    for chosen, wanted in cases.items():
+        monkeypatch.setenv(name, chosen)
+        with LocalPool(1) as pool:
+            assert submit(pool, "environment", [name]).result() == Completed({name: wanted}, ANY)
+
+
 def test_closing_cancels_what_is_left_and_leaves_no_process(on_path: None, tmp_path: Path) -> None:
     note = tmp_path / "pids"
     with LocalPool(1) as pool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphanas.scoring import kernels
+from synth import native
 from synth.graph import Builder, Graph
 from synth.ops import Conv, Dense, DepthwiseConv, GlobalAvgPool
 from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting
@@ -70,6 +71,22 @@ def test_recorded_plans_come_before_the_cache(cache: Path, monkeypatch: pytest.M
     key = next(iter(stored))
     recorded = {key: ["split", "split", "products"], "another shape": ["dense", "dense", "dense"]}
     assert kernels.plans(network(), 4, recorded=recorded) == {**stored, key: Plan("split", "split", "products")}
+
+
+def test_recorded_plans_that_this_machine_cannot_follow_are_not_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "measured", lambda question: ODD)
+    monkeypatch.setattr(native, "available", lambda: False)
+    stored = kernels.plans(network(), 4)
+    key = next(iter(stored))
+    assert kernels.plans(network(), 4, recorded={key: ["direct", "direct", "direct"]}) == stored
+
+
+def test_plans_from_before_there_was_native_code_do_not_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for there in (False, True):
+        monkeypatch.setattr(native, "available", lambda there=there: there)
+        files.append(kernels.cache_file())
+    assert None not in files and files[0] != files[1]
 
 
 def test_damaged_lines_and_unknown_names_are_passed_over(cache: Path) -> None:

@@ -1,0 +1,137 @@
+"""Convolutions in machine code of our own, for training on CPUs: compiled from C when they are first asked for.
+
+The library is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder) under a name that hangs on the
+source, the compiler, JAX's version and what the processor can do. Where nothing can be kept it is compiled for this process alone;
+where there is no C compiler (`$CC`, or `cc`), nothing is `available` and XLA's own convolutions are what there is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+
+SOURCE = Path(__file__).parent / "convolutions.c"
+PRODUCTS = ("output", "input_slope", "kernel_slope")
+TIMEOUT_S = 120.0
+
+Pair = tuple[int, int]
+
+
+def geometry(
+    batch: int,
+    channels: int,
+    features: int,
+    groups: int,
+    *,
+    input: Pair,
+    window: Pair,
+    output: Pair,
+    stride: Pair,
+    dilation: Pair,
+    low: Pair,
+) -> np.ndarray:
+    """A convolution over two axes as the library reads it; `low` is the padding before the first position of each axis."""
+    return np.array([batch, *input, channels, *window, features, *output, *stride, *dilation, *low, groups], np.int64)
+
+
+def product(name: str, result: tuple[int, ...], numbers: np.ndarray, left: jax.Array, right: jax.Array) -> jax.Array:
+    """One of `PRODUCTS`: (input, kernel) to the output, (slope, kernel) and (input, slope) to the slopes; float32, traced."""
+    if not available():
+        raise RuntimeError("there is no library of native convolutions here: ask `available` first")
+    shape = jax.ShapeDtypeStruct(result, np.float32)
+    return jax.ffi.ffi_call(_target(name), shape, vmap_method="sequential")(left, right, geometry=numbers)
+
+
+@functools.cache
+def available() -> bool:
+    """Whether the library is there, or could be compiled; it is loaded then."""
+    compiler = _compiler()
+    if compiler is None:
+        return False
+    folder = _folder()
+    if folder is not None:
+        kept = _kept(compiler, folder)
+        if kept is not None:
+            return _loaded(kept)
+    with tempfile.TemporaryDirectory() as passing:
+        path = Path(passing) / "library.so"
+        return _compiled(compiler, path) and _loaded(path)
+
+
+def _target(name: str) -> str:
+    return f"alphanas_convolution_{name}"
+
+
+def _compiler() -> tuple[str, ...] | None:
+    """The command that compiles for this very processor; None where there is no compiler."""
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if not command or shutil.which(command[0]) is None:
+        return None
+    here = "-march=native" if platform.machine().lower() in ("x86_64", "amd64", "i686") else "-mcpu=native"
+    return (*command, "-std=gnu11", "-O3", here, "-shared", "-fPIC", f"-I{jax.ffi.include_dir()}")
+
+
+def _folder() -> Path | None:
+    named = os.environ.get("ALPHANAS_CACHE")
+    if named == "off":
+        return None
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
+    return base / "native"
+
+
+def _kept(compiler: tuple[str, ...], folder: Path) -> Path | None:
+    """The library in the folder, compiled now if it is not there; None where it cannot be put there."""
+    parts = (SOURCE.read_bytes(), repr(compiler).encode(), version("jaxlib").encode(), _processor().encode())
+    path = folder / f"convolutions-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
+    if path.exists():
+        return path
+    try:
+        # Loading a library runs its code: nobody else may write here.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            if not _compiled(compiler, Path(made) / path.name):
+                return None
+            os.replace(Path(made) / path.name, path)
+    except OSError:
+        return None
+    return path
+
+
+def _compiled(compiler: tuple[str, ...], path: Path) -> bool:
+    try:
+        done = subprocess.run((*compiler, str(SOURCE), "-o", str(path)), capture_output=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _loaded(path: Path) -> bool:
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:  # damaged, or of another system
+        return False
+    for name in PRODUCTS:
+        handler = jax.ffi.pycapsule(getattr(library, f"convolution_{name}"))
+        jax.ffi.register_ffi_target(_target(name), handler, platform="cpu")
+    return True
+
+
+def _processor() -> str:
+    """What decides which instructions a compiler may use here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))))
