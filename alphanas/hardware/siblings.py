@@ -1,7 +1,7 @@
-"""Products that read one value and go on alike become one product, weights side by side, of which readers read their columns.
+"""Small products that read one value and go on alike become one, weights side by side, of which readers read their columns.
 
-So Q, K and V of attention are one product, and so are 1×1 convolutions of one input: the value is read once, one loop is shared
-among threads instead of several, and nothing is copied, since a slice is index arithmetic for whoever reads it.
+So Q, K and V of small attention are one product, and so are 1×1 convolutions of one input: the value is read once, one loop is
+shared among threads instead of several, and nothing is copied, since a slice is index arithmetic for whoever reads it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from alphanas.hardware.program import Flat, Step
 
 NEUTRAL: Mapping[str, float] = {"mul": 1.0, "add": 0.0, "sub": 0.0}
 """Steps with a constant that a product may lack which its siblings have: it takes them with this number, which changes nothing."""
+
+NEAR_BYTES = 3 << 17
+"""Weights that take more leave the second cache, where those of each product alone may have stayed: such products stay apart."""
 
 
 def joined(flat: Flat) -> Flat:
@@ -42,7 +45,9 @@ def joined(flat: Flat) -> Flat:
             kind = _kind(flat, producers, readers, product)
             if kind is not None:
                 families.setdefault(kind, []).append(product)
-        first |= {family[0].anchor: family for family in families.values() if len(family) > 1}
+        first |= {
+            family[0].anchor: family for family in families.values() if len(family) > 1 and _bytes(flat, family) <= NEAR_BYTES
+        }
     return _rewritten(flat, producers, first) if first else flat
 
 
@@ -66,6 +71,10 @@ class Product:
     anchor: Step
     output: int
     columns: int
+
+
+def _bytes(flat: Flat, products: Sequence[Product]) -> int:
+    return sum(flat.constants[product.anchor.inputs[1]].nbytes for product in products)
 
 
 def _is_product(flat: Flat, step: Step) -> bool:

@@ -150,6 +150,11 @@ def scaled_apart(x: jax.Array) -> jax.Array:
     return ((first + cases.array(6)) * 2.0)[::-1] - second[:, ::-1]
 
 
+def large(x: jax.Array) -> jax.Array:
+    first, second = x @ cases.array(256, 256), x @ cases.array(256, 257)
+    return first.sum(-1) - second.sum(-1)
+
+
 def flattened(x: jax.Array) -> jax.Array:
     first, second = x @ cases.array(8, 6), x @ cases.array(8, 4)
     return first.reshape(-1, 4)[::-1] - second.reshape(-1, 4)[:1]
@@ -164,10 +169,11 @@ def flattened(x: jax.Array) -> jax.Array:
         (lambda x: jax.nn.relu(x @ cases.array(8, 6)) * (x @ cases.array(8, 6)), (2, 5, 8), [("contract", 6), ("contract", 6)]),
         (lambda x: (x @ cases.array(8, 6), x @ cases.array(8, 5)), (2, 5, 8), [("contract", 6), ("contract", 5)]),
         (flattened, (2, 5, 8), [("contract", 6), ("contract", 4)]),
+        (large, (2, 5, 256), [("contract", 256), ("contract", 257)]),
         (lambda x: (x[0] @ cases.array(8, 6))[::-1] * (x[1] @ cases.array(8, 6)), (2, 5, 8), [("contract", 6), ("contract", 6)]),
     ],
 )
-def test_products_of_one_value_that_go_on_alike_are_one_kernel(
+def test_small_products_of_one_value_that_go_on_alike_are_one_kernel(
     function: object, shape: tuple[int, ...], found: list[tuple[str, int]]
 ) -> None:
     assert products(function, *shape) == found
