@@ -18,6 +18,7 @@ LN2_LOW = math.log(2.0) - LN2_HIGH
 """ln 2 in two parts, the first exact in 9 bits, so that `x - n ln 2` loses nothing."""
 FIT_ROUNDS = 12
 EXP_RANGE = (-87.3, 88.7)
+LOGISTIC_END = 87.0
 ERF_END = 4.0
 TANH_END = 9.0
 EXPM1_SPLIT = 0.5
@@ -58,6 +59,12 @@ def _fit_quotient(
 def exp() -> tuple[float, ...]:
     """exp(r) for |r| <= ln(2) / 2."""
     return _fit(math.exp, -0.35, 0.35, 6)
+
+
+@functools.cache
+def exp2() -> tuple[float, ...]:
+    """2 to the f for |f| <= 1/2."""
+    return _fit(lambda f: 2.0**f, -0.5, 0.5, 5)
 
 
 @functools.cache

@@ -61,6 +61,13 @@ class Rewriter(Writer):
         return self.step("transpose", [slot], shape, old.dtype, {"permutation": tuple(permutation)})
 
 
+def reopened(flat: Flat) -> Rewriter:
+    """A writer that knows the values of a canonical program by their slots; its steps are to be written anew."""
+    writer = Rewriter()
+    writer.types, writer.constants = dict(flat.types), dict(flat.constants)
+    return writer
+
+
 def canonical(flat: Flat) -> Flat:
     """The same program in canonical steps. Raises NotLowerable for a form that none of them covers."""
     writer = Rewriter()

@@ -9,10 +9,10 @@ from typing import Any
 from tvm import te, tirx
 
 from alphanas.hardware import indexing
-from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block, line_blocks
+from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block, line_blocks, stream_blocks
 from alphanas.hardware.fusing import is_pointwise
 from alphanas.hardware.program import Step
-from alphanas.hardware.winograd import product_rows
+from alphanas.hardware.winograd import TILE_ROWS, product_rows
 
 LONG_TILE = 12
 MANY_PLACES = 256
@@ -110,7 +110,7 @@ def _pointwise(emitter: Emitter, step: Step) -> Emitted:
     kind = emitter.type(x)
     *outer, features = emitter.type(step.output).shape
     channels, places = kind.shape[-1], math.prod(outer)
-    count, block = blocks_of(features, emitter.lanes)
+    count, block = (stream_blocks if places == 1 else blocks_of)(features, emitter.lanes)
     filled = filled_places(places)
 
     def element(place: Any, channel: Any) -> Any:
@@ -132,11 +132,15 @@ def _pointwise(emitter: Emitter, step: Step) -> Emitted:
     shape = (places, features)
     emitter.anchor_at(step, shape, lambda at: sums(at[0], te.floordiv(at[1], block), te.floormod(at[1], block)))
     work = filled * count * block * channels
-    return emitter.finish(shape, (filled, count * block), Geometry("contraction", (filled,), count, block, 1, work, prologues))
+    vectors = -(-block // emitter.lanes)
+    geometry = Geometry("contraction", (filled,), count, block, 1, work, prologues, vectors=vectors)
+    return emitter.finish(shape, (filled, count * block), geometry)
 
 
 def filled_places(places: int) -> int:
-    """So many places that a good tile divides them."""
+    """So many places that a good tile divides them; a few are a tile of their own."""
+    if places <= max(TILE_ROWS):
+        return places
     tile = LONG_TILE if places >= MANY_PLACES else product_rows(places)
     return -(-places // tile) * tile
 

@@ -24,6 +24,10 @@ from alphanas.hardware.program import Flat, Step, Storage, Type, located
 
 Index = Any
 LONGEST_TILE = 16
+STREAMS = (8, 4, 2)
+"""Vectors of a block of weights that are read once: as many sums at once as keep a core busy, or fewer."""
+LITTLE_MORE = 1.04
+"""How much filling may add to them."""
 LINE = 16
 """Elements of float32 in a cache line."""
 
@@ -97,6 +101,16 @@ def line_blocks(features: int, row: int, lanes: int) -> tuple[int, int]:
     A line takes several vectors of registers, so that the tiles along a row are short: an odd row has none.
     """
     return blocks_of(features, max(lanes, LINE) if features % (2 * LINE) == row % 2 == 0 else lanes)
+
+
+def stream_blocks(features: int, lanes: int) -> tuple[int, int]:
+    """`blocks_of`, in blocks of several vectors: weights that are read but once are then read from front to back."""
+    count, block = blocks_of(features, lanes)
+    for vectors in STREAMS if block == lanes else ():
+        blocks = -(-count // vectors)
+        if blocks * vectors <= LITTLE_MORE * count:
+            return blocks, vectors * lanes
+    return count, block
 
 
 def divisor_block(features: int, lanes: int) -> int:

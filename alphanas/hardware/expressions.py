@@ -52,19 +52,30 @@ def _named(x: Element, function: Callable[[Element], Element], dtype: str = "flo
     return tirx.Let(variable, x, function(variable))
 
 
+TO_WHOLE = float(3 << 22)
+"""Added to a number below 2 to the 21, it leaves a float32 whose last bits are that number, rounded to a whole one."""
+LOG2_E = 1.4426950408889634
+
+
 def exp(x: Element) -> Element:
     """e to the x in float32: 2 to the n by its bits, times a polynomial in what is left."""
     low, high = approximations.EXP_RANGE
 
-    def of_exponent(held: Element, n: Element) -> Element:
-        rest = held - n * _f(approximations.LN2_HIGH) - n * _f(approximations.LN2_LOW)
-        power = tirx.reinterpret("float32", (n.astype("int32") + 127) << 23)
-        return _polynomial_at(approximations.exp(), rest) * power
+    def of_shifted(held: Element, shifted: Element) -> Element:
+        return _named(shifted - _f(TO_WHOLE), lambda n: _times_power(_polynomial_at(approximations.exp(), rest(held, n)), shifted))
+
+    def rest(held: Element, n: Element) -> Element:
+        return held - n * _f(approximations.LN2_HIGH) - n * _f(approximations.LN2_LOW)
 
     def of_held(held: Element) -> Element:
-        return _named(te.floor(held * _f(1.4426950408889634) + _f(0.5)), lambda n: of_exponent(held, n))
+        return _named(held * _f(LOG2_E) + _f(TO_WHOLE), lambda shifted: of_shifted(held, shifted))
 
     return _named(te.max(te.min(x, _f(high)), _f(low)), of_held)
+
+
+def _times_power(value: Element, shifted: Element) -> Element:
+    """A number near 1 times 2 to the n, added to its exponent; `shifted` is n plus TO_WHOLE."""
+    return tirx.reinterpret("float32", tirx.reinterpret("int32", value) + (tirx.reinterpret("int32", shifted) << 23))
 
 
 def erf(x: Element) -> Element:
@@ -140,8 +151,16 @@ def log1p(x: Element) -> Element:
 
 
 def logistic(x: Element) -> Element:
-    """1 / (1 + exp(-x)) in float32."""
-    return _f(1.0) / (_f(1.0) + exp(_f(0.0) - x))
+    """1 / (1 + exp(-x)) in float32. The power is one of 2: what a large one loses by that is nothing beside the largest result."""
+    end = approximations.LOGISTIC_END
+
+    def of_shifted(held: Element, shifted: Element) -> Element:
+        return _named(shifted - _f(TO_WHOLE), lambda n: _polynomial_at(approximations.exp2(), held * _f(-LOG2_E) - n))
+
+    def of_held(held: Element) -> Element:
+        return _named(held * _f(-LOG2_E) + _f(TO_WHOLE), lambda shifted: _times_power(of_shifted(held, shifted), shifted))
+
+    return _f(1.0) / (_f(1.0) + _named(te.max(te.min(x, _f(end)), _f(-end)), of_held))
 
 
 def _f(value: float) -> Element:

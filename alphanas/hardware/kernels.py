@@ -50,7 +50,7 @@ class Plan:
 def plan(flat: Flat, extra: frozenset[int] = frozenset()) -> Plan:
     """Groups the steps of a canonical program into kernels; `extra` values are stored whatever they cost."""
     readers = flat.readers()
-    anchors = _epilogues(flat, readers)
+    anchors = epilogues(flat, readers)
     stored = set(flat.inputs) | set(anchors) | _kept(flat, readers, anchors, extra)
     order = {step.output: index for index, step in enumerate(flat.steps)}
     produced = sorted(stored - set(flat.inputs) - set(flat.constants), key=order.__getitem__)
@@ -58,7 +58,7 @@ def plan(flat: Flat, extra: frozenset[int] = frozenset()) -> Plan:
     return Plan(flat, _scheduled(flat, kernels, stored), frozenset(stored))
 
 
-def _epilogues(flat: Flat, readers: Mapping[int, list[Step]]) -> dict[int, Step]:
+def epilogues(flat: Flat, readers: Mapping[int, list[Step]]) -> dict[int, Step]:
     """For every value that an anchored kernel leaves behind, its anchor."""
     claimed: set[int] = set()
     anchors: dict[int, Step] = {}

@@ -12,7 +12,9 @@ from typing import Any
 
 from tvm import te, tirx
 
-from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of
+from alphanas.hardware import indexing
+from alphanas.hardware.contractions import filled_places
+from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, stream_blocks
 from alphanas.hardware.program import Step
 
 LARGEST_TILE = 12
@@ -23,14 +25,17 @@ def contract(emitter: Emitter, step: Step) -> Emitted:
     """The kernel of a canonical product; see `canonical`."""
     a, b = step.inputs
     batch, rows, depths = step.params["batch"], step.params["rows"], step.params["depths"]
-    *outer, columns = emitter.type(step.output).shape
+    *own, columns = emitter.type(step.output).shape
     dtype = emitter.type(step.output).dtype
-    count, block = blocks_of(columns, emitter.lanes)
-    if emitter.constant(b) is None:
+    known = emitter.constant(b) is not None
+    count, block = (stream_blocks if known and math.prod(own) == 1 else blocks_of)(columns, emitter.lanes)
+    if not known:
         count = _tileable(count)
-    filled_outer = (*outer[:-1], emitter.row(outer[-1])) if rows else tuple(outer)
+    # Rows that read the same columns are one row of places, as in a 1×1 convolution.
+    outer = own if batch or not rows else [math.prod(own)]
+    filled_outer = tuple(outer) if not rows else (*outer[:-1], emitter.row(outer[-1]) if batch else filled_places(outer[-1]))
     prologues: list[str] = []
-    left = _left(emitter, a, outer, filled_outer, depths, prologues)
+    left = _left(emitter, a, own, outer, filled_outer, depths, prologues)
     right = _right(emitter, b, outer[:batch], columns, (count, block), prologues)
     axes = [emitter.axis(size, f"k{n}") for n, size in enumerate(depths)]
     sums_shape = (*(filled_outer or (1,)), count, block)
@@ -47,25 +52,40 @@ def contract(emitter: Emitter, step: Step) -> Emitted:
     shape = (*outer, columns) if outer else (1, columns)
     emitter.anchor_at(step, shape, lambda at: sums(*at[:-1], te.floordiv(at[-1], block), te.floormod(at[-1], block)))
     work = math.prod(sums_shape) * math.prod(depths)
-    geometry = Geometry("contraction", sums_shape[:-2], count, block, len(axes), work, tuple(prologues), batch=batch)
+    geometry = Geometry(
+        "contraction",
+        sums_shape[:-2],
+        count,
+        block,
+        len(axes),
+        work,
+        tuple(prologues),
+        batch=batch,
+        vectors=-(-block // emitter.lanes),
+    )
     return emitter.finish(shape, (*(filled_outer or (1,)), count * block), geometry)
 
 
 def _left(
-    emitter: Emitter, a: int, outer: Sequence[int], filled: Sequence[int], depths: Sequence[int], prologues: list[str]
+    emitter: Emitter,
+    a: int,
+    own: Sequence[int],
+    outer: Sequence[int],
+    filled: Sequence[int],
+    depths: Sequence[int],
+    prologues: list[str],
 ) -> Callable[..., Any]:
     """How an element of the left operand is read; rows beyond its last are the last once more, and nothing reads their sums."""
+
+    def element(*at: Any) -> Any:
+        *front, k = at
+        inside = [te.min(i, size - 1) if wide > size else i for i, size, wide in zip(front, outer, filled, strict=True)]
+        return emitter.read(a, [*indexing.regroup(inside, outer, own), k])
+
     if emitter.is_memory(a, depths):
-        return lambda *at: emitter.read(a, at)
-    depth = math.prod(depths)
-    zero = tirx.const(0, emitter.type(a).dtype)
-
-    def stage(*at: Any) -> Any:
-        lows, gaps, total = [0] * len(at), [1] * len(at), (*filled, depth)
-        return emitter.guarded(at, (*outer, depth), lows, gaps, lambda i: emitter.read(a, i), zero, total)
-
+        return element
     prologues.append("left")
-    return emitter.compute((*filled, depth), stage, "left")
+    return emitter.compute((*filled, math.prod(depths)), element, "left")
 
 
 def _tileable(blocks: int) -> int:

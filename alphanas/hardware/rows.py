@@ -10,8 +10,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from alphanas.hardware.fusing import fused
+from alphanas.hardware.gates import scaled
 from alphanas.hardware.kernels import ANCHORS, LAYOUT, Kernel, Plan, plan
 from alphanas.hardware.program import Flat, Step
+from alphanas.hardware.siblings import joined
 
 LONGEST_ROW = 4096
 """Rows of a kernel's inner values are kept on the stack."""
@@ -74,6 +76,7 @@ def _leaves(flat: Flat, slot: int, shape: Shape, readers: Mapping[int, Sequence[
 
 def planned(flat: Flat) -> Plan:
     """The kernels of a canonical program, row computations joined, and pairs of convolutions that are faster as one kernel."""
+    flat = joined(scaled(flat))
     return fused(grouped(plan(flat, frozenset(exits(flat, flat.readers())))))
 
 

@@ -168,7 +168,9 @@ def _expanded(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
     padded, products, wide = (schedule.get_sblock(name) for name in (*geometry.prologues, *geometry.stages))
     schedule.compute_at(padded, shared, preserve_unit_loops=True)
     schedule.vectorize(schedule.get_loops(padded)[-1])
-    schedule.compute_at(wide, shared, preserve_unit_loops=True)
+    # Row by row where there are strips: then what is padded is in the nearest cache still.
+    by_rows = geometry.side < geometry.outer[1]
+    schedule.compute_at(wide, schedule.get_loops(padded)[-3] if by_rows else shared, preserve_unit_loops=True)
     place = schedule.get_loops(wide)[-2]
     tile = _divisors(_extent(schedule, place), WIDE_TILE // geometry.vectors)[-1]
     place_out, _ = schedule.split(place, [None, tile])

@@ -166,6 +166,39 @@ def pointwise(x: Any) -> Any:
     return convolution(24, 20, kernel=1)(wide * gate), convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3)
 
 
+def excited(features: int, *, residual: bool = False) -> Callable[..., Any]:
+    """Squeeze-excite between a convolution and a 1×1 one, which is where it stands in published networks. x: 24 channels."""
+
+    def block(x: Any) -> Any:
+        value = jax.nn.silu(convolution(24, 24, groups=24)(x) * 0.3 + array(24))
+        small = jax.nn.silu(convolution(24, 6, kernel=1)(value.mean((1, 2), keepdims=True)) + array(6))
+        gate = jax.nn.sigmoid(convolution(6, 24, kernel=1)(small) + array(24, seed=1))
+        narrow = convolution(24, features, kernel=1)(value * gate) * 0.2 + array(features)
+        return narrow + x[..., :features] if residual else narrow
+
+    return block
+
+
+def siblings(x: Any) -> Any:
+    """Products of one value that go on alike but for a scale or a bias, and others that do not; read whole and in parts.
+
+    x: 2×9×8×20.
+    """
+    first, second, third = (jax.nn.silu(convolution(20, n, kernel=1)(x) * 0.1 + array(n)) for n in (24, 7, 33))
+    places = x.reshape(2, 72, 20)
+    query, key = ((places @ array(20, 12, seed=seed)).reshape(2, 72, 3, 4) for seed in (0, 1))
+    value = (places @ array(20, 20)).reshape(2, 72, 5, 4) - array(5, 4)
+    query = (query + array(3, 4)) * 0.3
+    gate, plain = jax.nn.relu(x[0] @ array(20, 10)), x[0] @ array(20, 10, seed=1)
+    return (
+        convolution(24, 10)(first) * 0.1 + second.sum(-1, keepdims=True),
+        third[:, ::-1] * first[..., 1:2],
+        jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) * 0.1, -1),
+        (value.sum(-2), (value.reshape(2, 72, 20) * 2).transpose(0, 2, 1), second.reshape(-1)),
+        (gate * plain, jax.nn.relu(x[0, 0, 0] @ array(20, 9)).sum(), jax.nn.relu(x[0, 0, 0] @ array(20, 8)).sum()),
+    )
+
+
 GROUPED = (
     (16, 16, 4, 3, {}),
     (48, 48, 3, 3, {"window_strides": (2, 2)}),
@@ -228,6 +261,10 @@ def _functions() -> list[Case]:
         Case("expanded_residual", lambda x: expanded(20, 20)(x) + x, (image,)),
         Case("winograd", winograd, (array(2, 17, 14, 20),), 5e-5),
         Case("pointwise", pointwise, (array(1, 17, 17, 24),)),
+        Case("excited", excited(20), (array(1, 17, 17, 24),)),
+        Case("excited_images", excited(20, residual=True), (array(3, 9, 8, 24),)),
+        Case("excited_few_places", excited(20), (array(2, 4, 4, 24),)),
+        Case("siblings", siblings, (image,)),
         Case("grouped", grouped, (array(2, 9, 8, 48),)),
         Case("residual_block", residual_block, (image,)),
         Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),

@@ -131,6 +131,66 @@ def test_a_pointwise_convolution_is_part_of_the_depthwise_one_that_alone_reads_i
     assert [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in found] == kernels
 
 
+def products(function: object, *shape: int) -> list[tuple[str, int]]:
+    """The name and the features of every kernel that is a product or a convolution."""
+    found = planned(canonical(flatten(function, cases.array(*shape))))  # type: ignore[arg-type]
+    steps = [kernel.anchor for kernel in found.kernels if kernel.anchor is not None]
+    return [
+        (step.primitive, found.flat.types[step.output].shape[-1]) for step in steps if step.primitive in ("contract", "convolve")
+    ]
+
+
+def alike(x: jax.Array) -> jax.Array:
+    first, second = (jax.nn.silu(cases.convolution(8, n, kernel=1)(x) * 0.1 + cases.array(n)) for n in (12, 5))
+    return first.sum(-1) - second.sum(-1)
+
+
+def scaled_apart(x: jax.Array) -> jax.Array:
+    first, second = (x @ cases.array(8, 6, seed=seed) for seed in (0, 1))
+    return ((first + cases.array(6)) * 2.0)[::-1] - second[:, ::-1]
+
+
+def large(x: jax.Array) -> jax.Array:
+    first, second = x @ cases.array(256, 256), x @ cases.array(256, 257)
+    return first.sum(-1) - second.sum(-1)
+
+
+def flattened(x: jax.Array) -> jax.Array:
+    first, second = x @ cases.array(8, 6), x @ cases.array(8, 4)
+    return first.reshape(-1, 4)[::-1] - second.reshape(-1, 4)[:1]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "found"),
+    [
+        (cases.attention, (2, 17, 12), [("contract", 36), ("contract", 17), ("contract", 4), ("contract", 12)]),
+        (alike, (1, 9, 7, 8), [("convolve", 17)]),
+        (scaled_apart, (2, 5, 8), [("contract", 12)]),
+        (lambda x: jax.nn.relu(x @ cases.array(8, 6)) * (x @ cases.array(8, 6)), (2, 5, 8), [("contract", 6), ("contract", 6)]),
+        (lambda x: (x @ cases.array(8, 6), x @ cases.array(8, 5)), (2, 5, 8), [("contract", 6), ("contract", 5)]),
+        (flattened, (2, 5, 8), [("contract", 6), ("contract", 4)]),
+        (large, (2, 5, 256), [("contract", 256), ("contract", 257)]),
+        (lambda x: (x[0] @ cases.array(8, 6))[::-1] * (x[1] @ cases.array(8, 6)), (2, 5, 8), [("contract", 6), ("contract", 6)]),
+    ],
+)
+def test_small_products_of_one_value_that_go_on_alike_are_one_kernel(
+    function: object, shape: tuple[int, ...], found: list[tuple[str, int]]
+) -> None:
+    assert products(function, *shape) == found
+
+
+@pytest.mark.parametrize(
+    ("shape", "last"), [((1, 17, 17, 24), "contract"), ((3, 9, 8, 24), "contract"), ((2, 4, 4, 24), "convolve")]
+)
+def test_a_gate_is_a_factor_of_weights_where_these_are_fewer_than_places(shape: tuple[int, ...], last: str) -> None:
+    found = planned(canonical(flatten(cases.excited(20), cases.array(*shape))))
+    steps = [kernel.anchor for kernel in found.kernels if kernel.anchor is not None]
+    assert [step.primitive for step in steps] == ["convolve", "reduce", "convolve", "convolve", last]
+    made = {step.output: step for step in found.flat.steps}
+    read = [made[slot].primitive if slot in made else "constant" for slot in steps[-1].inputs]
+    assert read == (["reshape", "mul"] if last == "contract" else ["mul", "constant"])
+
+
 @pytest.mark.parametrize(
     ("primitive", "function", "reason"),
     [
