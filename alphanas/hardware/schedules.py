@@ -18,6 +18,8 @@ from tvm import s_tir
 from alphanas.hardware.emit import Emitted, Geometry
 from alphanas.hardware.winograd import product_rows
 
+TUNED_KINDS = ("contraction", "depthwise", "turning")
+"""The kinds that leave TVM's own tuner room."""
 FORM = "alphanas.form"
 """The attribute by which a scheduled function says which form of its task it is."""
 WORTH_TRYING = 1 << 15
@@ -70,7 +72,7 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     parallel = thread_choices(geometry, threads)[0]
     if geometry.kind == "winograd":
         return [Knobs(column=product_rows(geometry.outer[0]), blocks=blocks, parallel=parallel) for blocks in _panels(geometry)]
-    if geometry.kind not in ("contraction", "depthwise", "expanded"):
+    if geometry.kind not in ("contraction", "depthwise", "turning", "expanded"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
     registers //= geometry.vectors if geometry.kind != "expanded" else 1
@@ -150,6 +152,34 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
         schedule.parallel(shared)
     _accumulate(schedule, geometry, sums, column_out)
     _store(schedule, result, 3)
+
+
+def _turning(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """By strips of rows, and in each by lines of channels: what a line reads of a strip is padded, then filtered where it lies."""
+    result, sums = schedule.get_sblock("result"), schedule.get_sblock("sums")
+    padded = [schedule.get_sblock(name) for name in geometry.prologues]
+    line = _extent(schedule, schedule.get_loops(padded[0])[-1]) if padded else geometry.block
+    *outer, feature = schedule.get_loops(result)
+    block, vector, lane = schedule.split(feature, [None, line // geometry.block, geometry.block])
+    column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    front, strips, rest, inner = outer[:-1], [], [vector, column_out], [column_in]
+    if len(outer) > PLANE - 1:
+        strip, row_out, row_in = schedule.split(outer[-2], [None, geometry.side // knobs.row, knobs.row])
+        front, strips, rest, inner = outer[:-2], [strip], [vector, row_out, column_out], [row_in, column_in]
+    schedule.reorder(*front, *strips, block, *rest, *inner, lane)
+    shared = schedule.fuse(*front, *strips, block)
+    tile = schedule.fuse(*rest)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    joined = [schedule.get_sblock(name) for name in geometry.stages]
+    for stage in (*joined, sums):
+        schedule.compute_at(stage, tile, preserve_unit_loops=True)
+    for stage in padded:
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.vectorize(schedule.get_loops(stage)[-1])
+    _accumulate(schedule, geometry, sums, tile)
+    for stage in (*joined, result):
+        _store(schedule, stage, 2)
 
 
 def _expanded(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -314,7 +344,7 @@ def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:
 def _accumulate(schedule: Any, geometry: Geometry, sums: Any, tile: Any) -> None:
     """Reductions outside, the tile unrolled inside, features in a vector."""
     loops = schedule.get_loops(sums)
-    depth = len(loops) - geometry.reductions - len(geometry.outer) - 2
+    depth = 1 + next(n for n, loop in enumerate(loops) if schedule.get(loop).same_as(schedule.get(tile)))
     spatial, reduced = loops[depth : len(loops) - geometry.reductions], loops[len(loops) - geometry.reductions :]
     schedule.reorder(*reduced, *spatial)
     schedule.vectorize(spatial[-1])
@@ -439,6 +469,7 @@ def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "contraction": _contraction,
     "depthwise": _depthwise,
+    "turning": _turning,
     "expanded": _expanded,
     "winograd": _winograd,
     "window": _window,
