@@ -168,6 +168,7 @@ def _turning(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
         front, strips, rest, inner = outer[:-2], [strip], [vector, row_out, column_out], [row_in, column_in]
     schedule.reorder(*front, *strips, block, *rest, *inner, lane)
     shared = schedule.fuse(*front, *strips, block)
+    # As one loop: in one along a row alone the compiler would copy a vector's weights to the stack, and read them there.
     tile = schedule.fuse(*rest)
     if knobs.parallel:
         schedule.parallel(shared)
