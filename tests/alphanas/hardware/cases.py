@@ -163,8 +163,12 @@ def pointwise(x: Any) -> Any:
     narrow = jax.nn.relu(convolution(24, 10, kernel=1)(x))
     wide = jax.nn.relu(convolution(10, 24, kernel=1)(convolution(10, 10)(narrow)) + x)
     gate = jax.nn.sigmoid(convolution(24, 24, kernel=1)(wide.mean((1, 2), keepdims=True)))
-    fewer = convolution(24, 20, kernel=1, window_strides=(2, 3))(wide * gate) + convolution(24, 20, kernel=1, window_strides=(2, 3))(x)
-    return convolution(24, 20, kernel=1)(wide * gate), fewer, convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3)
+    fewer = convolution(24, 20, kernel=1, window_strides=(2, 3))
+    return (
+        convolution(24, 20, kernel=1)(wide * gate),
+        fewer(wide * gate) + fewer(x),
+        convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3),
+    )
 
 
 GROUPED = (
