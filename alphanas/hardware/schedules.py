@@ -15,6 +15,7 @@ from typing import Any
 
 from tvm import s_tir
 
+from alphanas.hardware import ahead
 from alphanas.hardware.emit import Emitted, Geometry
 from alphanas.hardware.winograd import product_rows
 
@@ -117,7 +118,24 @@ def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
     form = emitted.form(knobs.form)
     schedule = s_tir.Schedule(form.function)
     SCHEDULES[form.geometry.kind](schedule, form.geometry, knobs)
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr(FORM, knobs.form)
+    function = _from_afar(schedule, form, knobs) if _is_of_places(form.geometry) else schedule.mod["main"]
+    return function.with_attr("tirx.is_scheduled", True).with_attr(FORM, knobs.form)
+
+
+def _is_of_places(geometry: Geometry) -> bool:
+    """Whether a kernel is the product of places and features."""
+    return geometry.kind == "contraction" and len(geometry.outer) == geometry.reductions == 1 and not geometry.batch
+
+
+def _from_afar(schedule: Any, form: Emitted, knobs: Knobs) -> Any:
+    """The scheduled function of such a product, which asks ahead for weights that do not stay near."""
+    geometry = form.geometry
+    panel = geometry.work // (geometry.outer[0] * geometry.blocks) * knobs.blocks
+    panels = geometry.blocks // knobs.blocks
+    weights = [place for place, argument in enumerate(form.arguments) if argument.block]
+    if len(weights) != 1 or panel * panels * FLOAT_BYTES <= NEAR_BYTES:
+        return schedule.mod["main"]
+    return ahead.asked(schedule, weights[0], _strip(geometry, knobs), panels, panel)
 
 
 def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:

@@ -171,6 +171,12 @@ def pointwise(x: Any) -> Any:
     )
 
 
+def from_afar(x: Any) -> Any:
+    """Products with weights that no near cache holds, of several tiles and of one, of a number of places that none divides."""
+    wide = jax.nn.relu(convolution(256, 440, kernel=1)(x) * 0.1)
+    return wide, convolution(256, 512, kernel=1, window_strides=(2, 2))(x), wide.mean((1, 2)) @ array(440, 300)
+
+
 GROUPED = (
     (16, 16, 4, 3, {}),
     (48, 48, 3, 3, {"window_strides": (2, 2)}),
@@ -249,6 +255,7 @@ def _functions() -> list[Case]:
         Case("expanded_residual", lambda x: expanded(20, 20)(x) + x, (image,)),
         Case("winograd", winograd, (array(2, 17, 14, 20),), 5e-5),
         Case("pointwise", pointwise, (array(1, 17, 17, 24),)),
+        Case("from_afar", from_afar, (array(1, 9, 7, 256),)),
         Case("grouped", grouped, (array(2, 9, 8, 48),)),
         Case("residual_block", residual_block, (image,)),
         Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),

@@ -57,6 +57,13 @@ def of_knobs(case: Case, machine: Machine) -> list[float]:
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
 
 
+def asks_ahead(features: int, machine: Machine) -> bool:
+    """Whether a 1×1 convolution of so many features asks for weights before it needs them."""
+    lowered = lowering.lower(convolution(256, features, kernel=1), array(1, 9, 7, 256), lanes=machine.lanes)
+    (task,), (knobs,) = lowered.tasks, tuning.untuned(lowered, machine).knobs
+    return "prefetch" in schedules.scheduled(task, knobs).script()
+
+
 def primitives(program: jaxpr.Program) -> set[str]:
     """The names of all primitives of a program and of those that it calls."""
     inner = [primitives(called) for equation in program.equations for called in equation.programs]
@@ -105,6 +112,7 @@ def main() -> None:
             for case in (Case("dense", convolution(12, 20), (array(1, 8, 8, 12),)), turning)
             for lanes, registers in ((4, 12), (16, 24))
         ],
+        "asked": [asks_ahead(features, machine) for features in (64, 512)],
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
         "hidden": where_all_wide_vectors_are_hidden(),
         "rules": sorted({name for table in RULES for name in table}),

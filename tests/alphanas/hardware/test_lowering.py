@@ -44,6 +44,10 @@ def test_another_vector_width_changes_no_result(report: Any) -> None:
     assert max(report["widths"]) <= 1e-5
 
 
+def test_weights_are_asked_for_ahead_where_no_near_cache_holds_them(report: Any) -> None:
+    assert report["asked"] == [False, True]
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86 CPUs")
 def test_vectors_are_those_of_the_cpu_and_an_unknown_cpu_is_refused(report: Any) -> None:
     found = report["vectors"]
