@@ -183,10 +183,10 @@ def _metaschedules(store: Records, lowered: Lowered, machine: Machine, trials: i
     from alphanas.hardware import spending, tuning
 
     if trials:
-        from alphanas.hardware import metaschedule
+        from alphanas.hardware import metaschedule, schedules
 
         calls = [call.task for call in lowered.calls]
-        work = {n: task.geometry.work for n, task in enumerate(lowered.tasks) if task.geometry.kind in metaschedule.TUNED_KINDS}
+        work = {n: task.geometry.work for n, task in enumerate(lowered.tasks) if task.geometry.kind in schedules.TUNED_KINDS}
         # Not by seconds: if the shares hung on a clock, a second run would not find what the first one did.
         needs = [spending.Need(str(n), calls.count(n), float(amount), 0) for n, amount in work.items()]
         given = {int(key): count for key, count in spending.shares(needs, trials).items()}

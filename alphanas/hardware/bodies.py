@@ -6,14 +6,19 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from alphanas.hardware import contractions, expanded, products, reductions, winograd
+from alphanas.hardware import contractions, expanded, products, reductions, turning, winograd
 from alphanas.hardware.emit import Emitted, Emitter, Geometry
 from alphanas.hardware.kernels import Kernel, Plan
 from alphanas.hardware.program import Step, Storage
 
+
+def _convolve(emitter: Emitter, step: Step) -> Emitted:
+    return (turning if turning.block_of(emitter, step) else contractions).convolve(emitter, step)
+
+
 ANCHORS: Mapping[str, Callable[[Emitter, Step], Emitted]] = {
     "contract": products.contract,
-    "convolve": contractions.convolve,
+    "convolve": _convolve,
     "window": reductions.window,
     "reduce": reductions.reduce,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from tvm import te, tirx
 from alphanas.hardware import indexing
 from alphanas.hardware.emit import Argument, Emitted, Emitter, Geometry, blocks_of, divisor_block, line_blocks, stream_blocks
 from alphanas.hardware.fusing import is_pointwise
-from alphanas.hardware.program import Step
+from alphanas.hardware.program import Flat, Step
 from alphanas.hardware.winograd import TILE_ROWS, product_rows
 
 LONG_TILE = 12
@@ -20,8 +21,8 @@ MANY_PLACES = 256
 
 
 def convolve(emitter: Emitter, step: Step) -> Emitted:
-    if is_pointwise(emitter.flat, step):
-        return _pointwise(emitter, step)
+    if is_product(emitter.flat, step):
+        return _product(emitter, step)
     x, w = step.inputs
     params = step.params
     *window, inner, features = emitter.type(w).shape
@@ -104,9 +105,16 @@ def _spread(emitter: Emitter, x: int, count: int, block: int, share: int, inner:
     return emitter.compute((kind.shape[0], count, inner, *reach, block), stage, "padded")
 
 
-def _pointwise(emitter: Emitter, step: Step) -> Emitted:
+def is_product(flat: Flat, step: Step) -> bool:
+    """Whether a convolution is a product of the features of some places, those that its strides leave."""
+    still = dataclasses.replace(step, params={**step.params, "strides": [1] * len(step.params["strides"])})
+    return is_pointwise(flat, still)
+
+
+def _product(emitter: Emitter, step: Step) -> Emitted:
     """A 1×1 convolution: all places in one row, so that any tile divides it but for a little filling at the end."""
     x, w = step.inputs
+    strides = (1, *step.params["strides"], 1)
     kind = emitter.type(x)
     *outer, features = emitter.type(step.output).shape
     channels, places = kind.shape[-1], math.prod(outer)
@@ -115,7 +123,8 @@ def _pointwise(emitter: Emitter, step: Step) -> Emitted:
 
     def element(place: Any, channel: Any) -> Any:
         inside = te.min(place, places - 1) if filled > places else place
-        return emitter.read(x, indexing.regroup([inside, channel], (places, channels), kind.shape))
+        at = indexing.regroup([inside, channel], (places, channels), (*outer, channels))
+        return emitter.read(x, [index * stride for index, stride in zip(at, strides, strict=True)])
 
     prologues: tuple[str, ...] = ()
     left: Callable[..., Any] = element

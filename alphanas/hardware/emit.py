@@ -36,13 +36,15 @@ LINE = 16
 class Argument:
     """What a kernel reads: a stored value, or a constant packed into blocks of `block` features, the blocks after `front` axes.
 
-    With `winograd`, the constant is a convolution's kernel, first transformed for F(winograd, 3).
+    With `winograd`, the constant is a convolution's kernel, first transformed for F(winograd, 3). With `turned`, it is that of one
+    in groups of so many channels and features: each lane has its own channel's weights, for its own feature and those that follow.
     """
 
     slot: int
     block: int = 0
     front: int = 0
     winograd: int = 0
+    turned: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Geometry:
 
     A vector must not cross a multiple of `grain`, where concatenated parts meet (0: anything may be crossed). `side` is that of a
     Winograd form's output tile, or the rows of a strip. `together` blocks, if it is not 0, read the same channels: a tile takes a
-    divisor of them. `vectors` hold a block. The first `batch` loops have right operands of their own: no tile crosses them.
-    `share` neighbours in a block of the padded input are one element, repeated.
+    divisor of them. `vectors` hold a block, or its sums. The first `batch` loops have right operands of their own: no tile crosses
+    them. `share` neighbours in a block of the padded input are one element, repeated.
     """
 
     kind: str

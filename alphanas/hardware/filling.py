@@ -164,6 +164,7 @@ def _predicted(graph: str, store: Records, device: Device, batch: int) -> float 
 
 def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
     from alphanas.hardware.profile import named
+    from alphanas.hardware.schedules import TUNED_KINDS
 
     rows: dict[str, dict[str, Any]] = {}
     for name, one in lowered.items():
@@ -171,7 +172,7 @@ def _kernels(lowered: Mapping[str, Lowered], both: Mapping[str, Mapping[str, Rec
             key, geometry = one.keys[call.task], one.tasks[call.task].geometry
             if key not in rows:
                 told = {how: _told(known.get(key)) for how, known in both.items()}
-                facts = {"kind": geometry.kind, "work": geometry.work, "tunable": geometry.kind in ("contraction", "depthwise")}
+                facts = {"kind": geometry.kind, "work": geometry.work, "tunable": geometry.kind in TUNED_KINDS}
                 rows[key] = {"key": key, "kernel": named(one, call), **facts, "count": 0, "models": [], **told}
             rows[key]["count"] += 1
             if name not in rows[key]["models"]:

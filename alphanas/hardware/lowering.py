@@ -177,6 +177,8 @@ def packed(constant: np.ndarray, argument: Argument, lanes: int) -> np.ndarray:
         return constant
     if argument.winograd:
         constant = winograd.transformed(constant, argument.winograd)
+    if argument.turned:
+        constant = _turned(constant)
     features = constant.shape[-1]
     if not argument.block:
         count, block = blocks_of(features, lanes)
@@ -184,6 +186,16 @@ def packed(constant: np.ndarray, argument: Argument, lanes: int) -> np.ndarray:
     count = -(-features // argument.block)
     blocked = _filled(constant, count * argument.block).reshape(*constant.shape[:-1], count, argument.block)
     return np.ascontiguousarray(np.moveaxis(blocked, -2, argument.front))
+
+
+def _turned(kernel: np.ndarray) -> np.ndarray:
+    """A grouped convolution's kernel for `turning`: at […, n, f] the weight of the channel that has f's place in its group, for the
+    feature that stands n places after f in it.
+    """
+    *_, share, features = kernel.shape
+    places = np.arange(features) % share
+    turns = np.arange(share)[:, None]
+    return kernel[..., places[None, :], np.arange(features) - places + (places + turns) % share]
 
 
 def _filled(array: np.ndarray, width: int) -> np.ndarray:

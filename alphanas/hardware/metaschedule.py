@@ -26,9 +26,9 @@ from alphanas.hardware.emit import Emitted
 from alphanas.hardware.lowering import Lowered
 from alphanas.hardware.machine import Machine
 from alphanas.hardware.records import METASCHEDULE, Record, Records
+from alphanas.hardware.schedules import TUNED_KINDS
 from alphanas.hardware.timing import settled_number
 
-TUNED_KINDS = ("contraction", "depthwise")
 TRIALS_AT_ONCE = 8
 REPEATS = 3
 TRIAL_S = 0.002

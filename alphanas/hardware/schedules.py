@@ -15,9 +15,12 @@ from typing import Any
 
 from tvm import s_tir
 
+from alphanas.hardware import ahead
 from alphanas.hardware.emit import Emitted, Geometry
 from alphanas.hardware.winograd import product_rows
 
+TUNED_KINDS = ("contraction", "depthwise", "turning")
+"""The kinds that leave TVM's own tuner room."""
 FORM = "alphanas.form"
 """The attribute by which a scheduled function says which form of its task it is."""
 WORTH_TRYING = 1 << 15
@@ -70,7 +73,7 @@ def candidates(geometry: Geometry, registers: int, threads: int) -> list[Knobs]:
     parallel = thread_choices(geometry, threads)[0]
     if geometry.kind == "winograd":
         return [Knobs(column=product_rows(geometry.outer[0]), blocks=blocks, parallel=parallel) for blocks in _panels(geometry)]
-    if geometry.kind not in ("contraction", "depthwise", "expanded"):
+    if geometry.kind not in ("contraction", "depthwise", "turning", "expanded"):
         return [Knobs(parallel=parallel)]
     outer = (1, *geometry.outer)
     registers //= geometry.vectors if geometry.kind != "expanded" else 1
@@ -115,7 +118,24 @@ def scheduled(emitted: Emitted, knobs: Knobs) -> Any:
     form = emitted.form(knobs.form)
     schedule = s_tir.Schedule(form.function)
     SCHEDULES[form.geometry.kind](schedule, form.geometry, knobs)
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True).with_attr(FORM, knobs.form)
+    function = _from_afar(schedule, form, knobs) if _is_of_places(form.geometry) else schedule.mod["main"]
+    return function.with_attr("tirx.is_scheduled", True).with_attr(FORM, knobs.form)
+
+
+def _is_of_places(geometry: Geometry) -> bool:
+    """Whether a kernel is the product of places and features."""
+    return geometry.kind == "contraction" and len(geometry.outer) == geometry.reductions == 1 and not geometry.batch
+
+
+def _from_afar(schedule: Any, form: Emitted, knobs: Knobs) -> Any:
+    """The scheduled function of such a product, which asks ahead for weights that do not stay near."""
+    geometry = form.geometry
+    panel = geometry.work // (geometry.outer[0] * geometry.blocks) * knobs.blocks
+    panels = geometry.blocks // knobs.blocks
+    weights = [place for place, argument in enumerate(form.arguments) if argument.block]
+    if len(weights) != 1 or panel * panels * FLOAT_BYTES <= NEAR_BYTES:
+        return schedule.mod["main"]
+    return ahead.asked(schedule, weights[0], _strip(geometry, knobs), panels, panel)
 
 
 def _contraction(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -150,6 +170,35 @@ def _depthwise(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
         schedule.parallel(shared)
     _accumulate(schedule, geometry, sums, column_out)
     _store(schedule, result, 3)
+
+
+def _turning(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
+    """By strips of rows, and in each by lines of channels: what a line reads of a strip is padded, then filtered where it lies."""
+    result, sums = schedule.get_sblock("result"), schedule.get_sblock("sums")
+    padded = [schedule.get_sblock(name) for name in geometry.prologues]
+    line = _extent(schedule, schedule.get_loops(padded[0])[-1]) if padded else geometry.block
+    *outer, feature = schedule.get_loops(result)
+    block, vector, lane = schedule.split(feature, [None, line // geometry.block, geometry.block])
+    column_out, column_in = schedule.split(outer[-1], [None, knobs.column])
+    front, strips, rest, inner = outer[:-1], [], [vector, column_out], [column_in]
+    if len(outer) > PLANE - 1:
+        strip, row_out, row_in = schedule.split(outer[-2], [None, geometry.side // knobs.row, knobs.row])
+        front, strips, rest, inner = outer[:-2], [strip], [vector, row_out, column_out], [row_in, column_in]
+    schedule.reorder(*front, *strips, block, *rest, *inner, lane)
+    shared = schedule.fuse(*front, *strips, block)
+    # As one loop: in one along a row alone the compiler would copy a vector's weights to the stack, and read them there.
+    tile = schedule.fuse(*rest)
+    if knobs.parallel:
+        schedule.parallel(shared)
+    joined = [schedule.get_sblock(name) for name in geometry.stages]
+    for stage in (*joined, sums):
+        schedule.compute_at(stage, tile, preserve_unit_loops=True)
+    for stage in padded:
+        schedule.compute_at(stage, shared, preserve_unit_loops=True)
+        schedule.vectorize(schedule.get_loops(stage)[-1])
+    _accumulate(schedule, geometry, sums, tile)
+    for stage in (*joined, result):
+        _store(schedule, stage, 2)
 
 
 def _expanded(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
@@ -316,7 +365,7 @@ def _in_registers(schedule: Any, geometry: Geometry, tile: Any) -> None:
 def _accumulate(schedule: Any, geometry: Geometry, sums: Any, tile: Any) -> None:
     """Reductions outside, the tile unrolled inside, features in a vector."""
     loops = schedule.get_loops(sums)
-    depth = len(loops) - geometry.reductions - len(geometry.outer) - 2
+    depth = 1 + next(n for n, loop in enumerate(loops) if schedule.get(loop).same_as(schedule.get(tile)))
     spatial, reduced = loops[depth : len(loops) - geometry.reductions], loops[len(loops) - geometry.reductions :]
     schedule.reorder(*reduced, *spatial)
     schedule.vectorize(spatial[-1])
@@ -441,6 +490,7 @@ def _gathered(schedule: Any, geometry: Geometry, knobs: Knobs) -> None:
 SCHEDULES: Mapping[str, Callable[[Any, Geometry, Knobs], None]] = {
     "contraction": _contraction,
     "depthwise": _depthwise,
+    "turning": _turning,
     "expanded": _expanded,
     "winograd": _winograd,
     "window": _window,

@@ -163,7 +163,18 @@ def pointwise(x: Any) -> Any:
     narrow = jax.nn.relu(convolution(24, 10, kernel=1)(x))
     wide = jax.nn.relu(convolution(10, 24, kernel=1)(convolution(10, 10)(narrow)) + x)
     gate = jax.nn.sigmoid(convolution(24, 24, kernel=1)(wide.mean((1, 2), keepdims=True)))
-    return convolution(24, 20, kernel=1)(wide * gate), convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3)
+    fewer = convolution(24, 20, kernel=1, window_strides=(2, 3))
+    return (
+        convolution(24, 20, kernel=1)(wide * gate),
+        fewer(wide * gate) + fewer(x),
+        convolution(24, 6, kernel=1)(x).reshape(1, 289, 2, 3) * array(2, 3),
+    )
+
+
+def from_afar(x: Any) -> Any:
+    """Products with weights that no near cache holds, of several tiles and of one, of a number of places that none divides."""
+    wide = jax.nn.relu(convolution(256, 440, kernel=1)(x) * 0.1)
+    return wide, convolution(256, 512, kernel=1, window_strides=(2, 2))(x), wide.mean((1, 2)) @ array(440, 300)
 
 
 def excited(features: int, *, residual: bool = False) -> Callable[..., Any]:
@@ -227,6 +238,21 @@ def many_groups(x: Any) -> Any:
     return first, jax.nn.relu(strided), convolution(128, 128, kernel=5, groups=8, rhs_dilation=(2, 2))(x) * 0.1
 
 
+def narrow_groups(x: Any) -> Any:
+    """Groups narrower than a vector with as many features as channels, in strips and whole, of lines and not. x: 2×33×28×48."""
+    first = convolution(48, 48, groups=12)(x) * 0.1
+    strided = convolution(48, 48, groups=24, window_strides=(2, 2), padding=((2, 1), (0, 2)))(jax.nn.relu(first) + x)
+    row = convolution_of_rows(24, 6)(x[:, 0, :, :24])
+    return first, jax.nn.silu(strided) + 1.0, convolution(48, 48, groups=16, rhs_dilation=(1, 2), padding="VALID")(x), row
+
+
+def convolution_of_rows(features: int, groups: int) -> Callable[..., Any]:
+    """A grouped convolution of one axis. x: batch×places×features."""
+    weight = array(3, features // groups, features)
+    numbers = ("NHC", "HIO", "NHC")
+    return lambda x: jax.lax.conv_general_dilated(x, weight, (1,), "SAME", dimension_numbers=numbers, feature_group_count=groups)
+
+
 def expanded(channels: int, features: int, *, kernel: int = 3, **options: Any) -> Callable[..., Any]:
     """A 1×1 convolution and a depthwise one that alone reads it, each with an epilogue."""
     widen, filtered = (
@@ -253,6 +279,7 @@ def _functions() -> list[Case]:
         Case("convolution_long_row", convolution(3, 17, padding="VALID"), (array(1, 5, 39, 3),)),
         Case("convolution_grouped", convolution(24, 40, groups=2), (array(1, 8, 8, 24),)),
         Case("convolution_many_groups", many_groups, (array(BATCH, 9, 8, 128),)),
+        Case("convolution_narrow_groups", narrow_groups, (array(BATCH, 33, 28, 48),)),
         Case("convolution_depthwise", convolution(70, 70, kernel=5, groups=70), (array(1, 9, 9, 70),)),
         Case("convolution_multiplied", convolution(8, 24, groups=8, rhs_dilation=(2, 2)), (array(1, 9, 9, 8),)),
         Case("expanded_whole", expanded(12, 40, kernel=5), (array(BATCH, 7, 9, 12),)),
@@ -265,6 +292,7 @@ def _functions() -> list[Case]:
         Case("excited_images", excited(20, residual=True), (array(3, 9, 8, 24),)),
         Case("excited_few_places", excited(20), (array(2, 4, 4, 24),)),
         Case("siblings", siblings, (image,)),
+        Case("from_afar", from_afar, (array(1, 9, 7, 256),)),
         Case("grouped", grouped, (array(2, 9, 8, 48),)),
         Case("residual_block", residual_block, (image,)),
         Case("tiny_cnn", tiny_cnn, (array(2, 16, 15, 3),)),

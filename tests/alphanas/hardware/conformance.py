@@ -57,6 +57,13 @@ def of_knobs(case: Case, machine: Machine) -> list[float]:
     return [difference(outputs(lowered, [knobs], machine, case.inputs), wanted) for knobs in tried]
 
 
+def asks_ahead(features: int, machine: Machine) -> bool:
+    """Whether a 1×1 convolution of so many features asks for weights before it needs them."""
+    lowered = lowering.lower(convolution(256, features, kernel=1), array(1, 9, 7, 256), lanes=machine.lanes)
+    (task,), (knobs,) = lowered.tasks, tuning.untuned(lowered, machine).knobs
+    return "prefetch" in schedules.scheduled(task, knobs).script()
+
+
 def primitives(program: jaxpr.Program) -> set[str]:
     """The names of all primitives of a program and of those that it calls."""
     inner = [primitives(called) for equation in program.equations for called in equation.programs]
@@ -89,6 +96,7 @@ def main() -> None:
     steps = {name for case in table for name in primitives(jaxpr.program(jaxpr.trace(case.function, *case.inputs)[0]))}
     dense = Case("dense", lambda x: x @ array(24, 40), (array(48, 24),))
     depthwise = Case("depthwise", convolution(40, 40, groups=40), (array(1, 16, 16, 40),))
+    turning = Case("turning", lambda x: jax.nn.relu(convolution(32, 32, groups=16)(x)), (array(1, 16, 16, 32),))
     report = {
         "errors": {case.name: of_case(case, machine) for case in table},
         "knobs": {
@@ -96,12 +104,15 @@ def main() -> None:
             "dense": of_knobs(dense, machine),
             "winograd": of_knobs(Case("winograd", convolution(20, 33), (array(2, 17, 14, 20),)), machine),
             "depthwise": of_knobs(depthwise, machine),
+            "turning": of_knobs(turning, machine),
             "expanded": of_knobs(Case("expanded", expanded(8, 64), (array(2, 33, 14, 8),)), machine),
         },
-        "narrow": of_case(
-            Case("narrow", convolution(12, 20), (array(1, 8, 8, 12),)),
-            dataclasses.replace(machine, lanes=4, registers=12, threads=1),
-        ),
+        "widths": [
+            of_case(case, dataclasses.replace(machine, lanes=lanes, registers=registers, threads=1))
+            for case in (Case("dense", convolution(12, 20), (array(1, 8, 8, 12),)), turning)
+            for lanes, registers in ((4, 12), (16, 24))
+        ],
+        "asked": [asks_ahead(features, machine) for features in (64, 512)],
         "vectors": {cpu: vectors(cpu) for cpu in ("znver4", "haswell", "core2", "znver9")},
         "hidden": where_all_wide_vectors_are_hidden(),
         "rules": sorted({name for table in RULES for name in table}),

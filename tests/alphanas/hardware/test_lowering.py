@@ -34,14 +34,18 @@ def test_a_lowered_function_computes_what_jax_computes(report: Any, name: str) -
     assert report["errors"][name] <= TOLERANCES.get(name, 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["convolution", "dense", "depthwise", "expanded", "winograd"])
+@pytest.mark.parametrize("kind", ["convolution", "dense", "depthwise", "expanded", "turning", "winograd"])
 def test_knobs_change_no_result(report: Any, kind: str) -> None:
     assert len(report["knobs"][kind]) >= 3
     assert max(report["knobs"][kind]) <= (5e-5 if kind == "winograd" else 1e-5)
 
 
 def test_another_vector_width_changes_no_result(report: Any) -> None:
-    assert report["narrow"] <= 1e-5
+    assert max(report["widths"]) <= 1e-5
+
+
+def test_weights_are_asked_for_ahead_where_no_near_cache_holds_them(report: Any) -> None:
+    assert report["asked"] == [False, True]
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86 CPUs")
