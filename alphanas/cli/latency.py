@@ -188,10 +188,11 @@ def _measure(lifted: Lifted, other: Lifted | None, arguments: argparse.Namespace
 def _profile(lifted: Lifted, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Where the time goes on the tvm back end, or why that is not known."""
     from alphanas.execution import Completed, LocalPool
+    from alphanas.hardware.devices import CPU, environment
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalPool(workers=1, threads=arguments.threads, memory_limit=_memory(arguments), on_note=_show) as pool,
+        LocalPool(1, threads=arguments.threads, env=environment(CPU), memory_limit=_memory(arguments), on_note=_show) as pool,
     ):
         payload = {
             **_sent(lifted, Path(folder), "model", arguments),

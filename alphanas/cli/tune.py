@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from alphanas.execution import LocalPool
     from alphanas.execution.limits import memory_share
     from alphanas.execution.notes import Note
+    from alphanas.hardware import devices
     from alphanas.hardware.records import Records, default_path
 
     path = arguments.records or default_path()
@@ -73,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         if note.text:
             _say(note.text)
 
-    with LocalPool(workers=1, threads=arguments.threads, memory_limit=memory_share(), on_note=show) as pool:
+    environment = devices.environment(devices.CPU)
+    with LocalPool(1, threads=arguments.threads, env=environment, memory_limit=memory_share(), on_note=show) as pool:
         tuning = _Tuning(pool, payload, arguments.time_limit)
         before = tuning.survey()
         for note in (*before["notes"], *_foreign(before["others"])):

@@ -17,7 +17,7 @@ from alphanas.driver.flows import Flow, Task, run_flows
 from alphanas.driver.run import SEED, Run
 from alphanas.errors import FAILED, UserError
 from alphanas.execution import Failed, LocalPool, Result
-from alphanas.hardware import records
+from alphanas.hardware import devices, records
 from alphanas.hardware.filling import PREDICT
 from alphanas.hardware.predicting import Predictor
 from alphanas.hardware.program import NotLowerable
@@ -54,7 +54,7 @@ def predict(run: Run, candidates: Sequence[Candidate]) -> bool:
     if not left:
         return True
     before, run.stage = run.stage, "timing kernels"
-    with LocalPool(workers=1, threads=run.config.hardware.threads) as alone:
+    with LocalPool(1, threads=run.config.hardware.threads, env=devices.environment(devices.CPU)) as alone:
         flows = iter([_timed(run, candidate) for candidate in left])
         done = run_flows(alone, flows, out_of_time=run.searching_is_over, on_change=run.tell)
     run.stage = before

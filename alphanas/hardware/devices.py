@@ -33,8 +33,13 @@ def lock_name(target: str) -> str:
 
 
 def environment(target: str) -> dict[str, str]:
-    """Variables that a worker needs to see the target's device: JAX may have been held to the CPU."""
-    return {"JAX_PLATFORMS": ""} if target == CUDA else {}
+    """Variables of a worker that measures on a target.
+
+    It has to see the device, where JAX may have been held to the CPU; and its memory is laid out as in the process of whoever uses
+    the model, not as workers that train ask for it (`execution.threads.memory_environment`).
+    """
+    memory = {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "")}
+    return {"JAX_PLATFORMS": "", **memory} if target == CUDA else memory
 
 
 def jax_device(target: str) -> Any:

@@ -26,6 +26,7 @@ import jax
 
 from alphanas.execution import Completed, LocalPool
 from alphanas.export.onnx.export import for_measuring
+from alphanas.hardware import devices
 from alphanas.hardware.grouped import AGAINST_DEFAULT
 from alphanas.hardware.profile import PROFILE
 from alphanas.hardware.timing import ratio_interval
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalPool(1, threads=options.threads, env={"ALPHANAS_CACHE": folder}) as pool,
+        LocalPool(1, threads=options.threads, env={"ALPHANAS_CACHE": folder, **devices.environment(devices.CPU)}) as pool,
     ):
         facts = pool.submit("alphanas.hardware.tasks:facts", {"threads": options.threads}).result()
         environment = facts.value if isinstance(facts, Completed) else {"failure": facts.cause}

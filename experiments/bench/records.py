@@ -38,6 +38,7 @@ from scipy.stats import spearmanr
 from alphanas.config import Config
 from alphanas.errors import UserError
 from alphanas.execution import Completed, LocalPool
+from alphanas.hardware import devices
 from alphanas.hardware.filling import PREDICT
 from alphanas.hardware.identity import identify
 from alphanas.hardware.outline import outline
@@ -69,7 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     graphs = {name: graph for name, graph in networks().items() if not options.only or name in options.only.split(",")}
     if options.join:
         graphs = {name: graph for name, graph in graphs.items() if name in rows}
-    with tempfile.TemporaryDirectory() as folder, LocalPool(1, threads=options.threads) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalPool(1, threads=options.threads, env=devices.environment(devices.CPU)) as pool,
+    ):
         records = options.records or Path(folder) / "records.sqlite"
         shared = {"batch": 1, "threads": options.threads, "records": str(records)}
         tuned = {} if options.join else {name: _tuned(pool, name, graph, shared) for name, graph in graphs.items()}

@@ -74,10 +74,12 @@ def test_providers_are_those_of_the_target() -> None:
             devices.onnx_providers(target, available)
 
 
-def test_gpus_may_differ_by_more_and_have_a_lock_of_their_own() -> None:
+def test_gpus_may_differ_by_more_and_have_a_lock_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.tolerance("cuda") > devices.tolerance("cpu") == devices.tolerance("znver3")
     assert [devices.lock_name(target) for target in ("cpu", "znver3", "cuda")] == ["cpu", "cpu", "cuda"]
-    assert devices.environment("cpu") == {} and devices.environment("cuda") == {"JAX_PLATFORMS": ""}
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert devices.environment("cpu") == {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
+    assert devices.environment("cuda") == {"JAX_PLATFORMS": "", "GLIBC_TUNABLES": "glibc.malloc.check=1"}
 
 
 def test_an_unknown_target_is_refused_and_the_known_ones_are_listed() -> None:
