@@ -195,7 +195,7 @@ def test_map_unordered_gives_every_index_once(pool: LocalPool) -> None:
 
 
 def test_a_result_that_does_not_come_in_time_raises(pool: LocalPool) -> None:
-    handle = submit(pool, "sleep", 0.5)
+    handle = submit(pool, "sleep", 1.5)
     with pytest.raises(TimeoutError):
         handle.result(timeout=0.05)
     assert isinstance(handle.result(), Completed)
