@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from synth.cache import cache_folder
 from synth.op import Op
 
 MOST_FILES = 4000
@@ -123,11 +124,8 @@ SOME = 100
 
 
 def _folder() -> Path | None:
-    named = os.environ.get("ALPHANAS_CACHE")
-    if named == "off":
-        return None
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
-    return base / f"ops-{fingerprint()}"
+    base = cache_folder()
+    return None if base is None else base / f"ops-{fingerprint()}"
 
 
 @functools.cache

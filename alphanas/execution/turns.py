@@ -59,6 +59,7 @@ def turn(device: str, what: str, *, longest_s: float = LONGEST_S) -> Iterator[No
 def lock_file(device: str) -> Path:
     """The file that a device is locked by; it is never removed, or two could hold two files of one name."""
     name = f"measuring-{platform.node() or 'here'}-{device}.lock"
+    # As `synth.cache` has it, which comes with JAX: a process that only waits for its turn would load it for nothing.
     named = os.environ.get("ALPHANAS_CACHE")
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
     for folder in () if named == "off" else (base,):

@@ -34,6 +34,7 @@ from typing import Any
 
 from alphanas.errors import FAILED, UserError
 from alphanas.hardware.program import Storage
+from synth.cache import cache_folder
 
 FORMAT = 4
 MIGRATIONS = {
@@ -127,11 +128,8 @@ class Record:
 
 def default_path() -> Path | None:
     """`records.sqlite` in `$ALPHANAS_CACHE`, or in `alphanas` in the user's cache folder; None with `ALPHANAS_CACHE=off`."""
-    named = os.environ.get("ALPHANAS_CACHE")
-    if named == "off":
-        return None
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
-    return base / "records.sqlite"
+    base = cache_folder()
+    return None if base is None else base / "records.sqlite"
 
 
 def device(cpu: str, lanes: int, registers: int, threads: int) -> Device:

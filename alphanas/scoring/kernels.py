@@ -24,6 +24,7 @@ import numpy as np
 from alphanas.execution import notes, turns
 from alphanas.study import environment
 from synth import Graph, native
+from synth.cache import cache_folder
 from synth.ops.formulations import (
     FORWARD,
     TO_INPUT,
@@ -90,10 +91,9 @@ def _is_worth_it(q: Question) -> bool:
 
 def cache_file() -> Path | None:
     """Where plans are kept; None where nothing can be."""
-    named = os.environ.get("ALPHANAS_CACHE")
-    if named == "off":
+    base = cache_folder()
+    if base is None:
         return None
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
     facts = environment()
     # A formulation that came later has not been measured against those before.
     choices = [sorted(table) for table in (FORWARD, TO_INPUT, TO_KERNEL)]

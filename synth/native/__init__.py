@@ -22,6 +22,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from synth.cache import cache_folder
+
 SOURCE = Path(__file__).parent / "convolutions.c"
 PRODUCTS = ("output", "input_slope", "kernel_slope")
 TIMEOUT_S = 120.0
@@ -84,11 +86,8 @@ def _compiler() -> tuple[str, ...] | None:
 
 
 def _folder() -> Path | None:
-    named = os.environ.get("ALPHANAS_CACHE")
-    if named == "off":
-        return None
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphanas"
-    return base / "native"
+    base = cache_folder()
+    return None if base is None else base / "native"
 
 
 def _kept(compiler: tuple[str, ...], folder: Path) -> Path | None:
