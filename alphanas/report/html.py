@@ -159,8 +159,9 @@ def candidates(study: Study) -> str:
         kind = plot.SEED if one.id == 0 else plot.BEST if one.id == best.id else plot.FRONT if one.id in fronts else plot.OTHER
         dots.append(plot.Point(one.params, one.error, kind, history.tip(one), one.id))
     objectives = ", ".join(study.config.get("search", {}).get("objectives", ()))
+    began = "its parent's" if study.config.get("training", {}).get("inherit", True) else "random"
     note = (
-        "<p>Every dot is a candidate with its error on the validation part, after a short training from its parent's weights. "
+        f"<p>Every dot is a candidate with its error on the validation part, after a short training from {began} weights. "
         f"The Pareto front is over {html.escape(objectives)}; the stairs join what is best in the two numbers shown.</p>"
     )
     picture = plot.pareto_plot(dots, x_name="parameters", y_name="validation error after the short training")

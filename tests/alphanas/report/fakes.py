@@ -49,9 +49,9 @@ def replaced(graph: Graph, first: str, last: str) -> tuple[Graph, Graph]:
 STEPS = (("stage3.block0.conv1", "stage3.block0.norm2"), ("stage2.block0.conv1", "stage2.block0.norm2"), ("stem.conv", "stem.relu"))
 
 
-def fake_study(folder: Path, *, finished: bool = True, best: bool = True) -> Study:
+def fake_study(folder: Path, *, finished: bool = True, best: bool = True, inherit: bool = True) -> Study:
     """A study of about forty candidates in `folder`; not `finished`: stopped before any full training."""
-    config = Config()
+    config = Config.from_mapping({"training": {"inherit": inherit}})
     with create_study(
         folder,
         config=config.to_mapping(),

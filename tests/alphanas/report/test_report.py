@@ -212,3 +212,8 @@ def test_ratios_of_what_is_not_known_are_not_made_up() -> None:
     assert ratio_text(None, 3, less="fewer", more="more") is None
     assert ratio_text(3, 0, less="fewer", more="more") is None
     assert points(-0.0012) == "−0.12 points"
+
+
+@pytest.mark.parametrize(("inherit", "said"), [(True, "from its parent's weights"), (False, "from random weights")])
+def test_it_says_what_weights_short_trainings_began_with(tmp_path: Path, inherit: bool, said: str) -> None:
+    assert said in report_html(fake_study(tmp_path / "run", best=False, inherit=inherit))
