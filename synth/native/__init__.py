@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,10 @@ PRODUCTS = ("output", "input_slope", "kernel_slope")
 TIMEOUT_S = 120.0
 
 Pair = tuple[int, int]
+
+# XLA takes a name once in a process: whoever asks again, from another thread or with another cache folder, gets this one.
+_LOADED: list[ctypes.CDLL] = []
+_LOADING = threading.Lock()
 
 
 def geometry(
@@ -117,14 +122,18 @@ def _compiled(compiler: tuple[str, ...], path: Path) -> bool:
 
 
 def _loaded(path: Path) -> bool:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError:  # damaged, or of another system
-        return False
-    for name in PRODUCTS:
-        handler = jax.ffi.pycapsule(getattr(library, f"convolution_{name}"))
-        jax.ffi.register_ffi_target(_target(name), handler, platform="cpu")
-    return True
+    with _LOADING:
+        if _LOADED:
+            return True
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # damaged, or of another system
+            return False
+        for name in PRODUCTS:
+            handler = jax.ffi.pycapsule(getattr(library, f"convolution_{name}"))
+            jax.ffi.register_ffi_target(_target(name), handler, platform="cpu")
+        _LOADED.append(library)
+        return True
 
 
 def _processor() -> str:
