@@ -38,6 +38,8 @@ class Options:
     """Probability that a replacement may keep such a property less than fully."""
     limits: tuple[Limit, ...] = ()
     """What the search's candidates may cost."""
+    fill: bool = False
+    """Whether it gains nothing to cost less than that."""
     draws: int = 1
     """Mutated targets that one is chosen from, by `worth_of_changes`."""
     worth_of_nodes: Mapping[str, float] = field(default_factory=dict, compare=False)

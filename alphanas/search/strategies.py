@@ -10,7 +10,7 @@ import numpy as np
 from alphanas.config import Config
 from alphanas.errors import Fault, UserError, nearest
 from alphanas.search.ageing import AgeingEvolution
-from alphanas.search.archive import Archive
+from alphanas.search.archive import ERROR, Archive
 from alphanas.search.depth_scaling import DepthScaling
 from alphanas.search.evolution import Evolution
 from alphanas.search.programs import AUTOML_ZERO, PRIMER, ProgramMutation, RandomPrograms
@@ -48,6 +48,7 @@ def options_of(config: Config) -> Options:
         time_limit=synthesis.time_limit,
         properties=kept_properties(config),
         limits=config.constraints,
+        fill=set(search.objectives) == {ERROR},
         property_mutation=search.property_mutation,
     )
 

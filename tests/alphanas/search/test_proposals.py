@@ -196,6 +196,20 @@ def test_what_keeps_the_limits_or_cannot_be_sized_stays_as_it_is() -> None:
         assert sized_within(graph, rng, options, graph) == (graph, ())
 
 
+def test_what_leaves_room_is_widened_where_costing_less_gains_nothing() -> None:
+    graph, rng = residual(), np.random.default_rng(0)
+    limits = {"params": "at most 400%", "macs": "at most 500%"}
+    for objectives, wider in ((["error"], True), (["error", "params"], False)):
+        options = options_of(Config.from_mapping({"constraints": limits, "search": {"objectives": objectives}}))
+        for _ in range(6):
+            child, changes = sized_within(graph, rng, options, graph)
+            works(child, graph)
+            assert graph.params <= child.params <= 4 * graph.params and macs(child) <= 5 * macs(graph)
+            assert bool(changes) == (child != graph)
+            assert child == graph or wider
+        assert (child != graph) == wider
+
+
 def test_replacements_with_branches_take_regions_of_several_ends() -> None:
     graph, options = residual(), Options(max_length=3, time_limit=20.0, branches=1.0)
     made, several = 0, 0
