@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alphanas.search.archive import Archive, Member, tournament
+from alphanas.search.archive import ERROR, Archive, Member, tournament
 from alphanas.search.change import SHARES, changed
 from alphanas.search.paid import PRIOR_GAIN, Paid
 from alphanas.search.proposal import Proposal
@@ -27,6 +27,7 @@ class Evolution:
     With probability `focus` only members compete that err at most `reach` standard errors more than the seed, and errors up to
     `alike` standard errors above the seed's count as equal to it: a few hundred validation pictures do not tell them apart, and
     whoever breeds from the luckiest stays with large models. Among such members it is the smaller ones that are on the front.
+    Where error is the only objective there is no such danger: those that err least win, of a share of all members.
     Moves, regions and changes of properties are drawn by what they were worth so far (`alphanas.search.paid`).
     """
 
@@ -35,12 +36,16 @@ class Evolution:
     reach: float = 2.5
     alike: float = 1.5
     size: int = 3
+    share: float = 0.2
 
     def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
         noise = archive.noise or UNKNOWN_NOISE
         paid = Paid.of(archive, self.reach * noise)
-        pool = self._near(archive, noise) if rng.random() < self.focus else archive
-        parent = tournament(pool, rng, size=self.size)
+        if archive.objectives == (ERROR,):
+            parent = tournament(archive, rng, size=max(self.size, round(self.share * len(archive.members))))
+        else:
+            pool = self._near(archive, noise) if rng.random() < self.focus else archive
+            parent = tournament(pool, rng, size=self.size)
         learned = replace(
             self.options,
             draws=DRAWS,

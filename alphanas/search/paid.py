@@ -1,4 +1,4 @@
-"""What has paid: by how much the children of each kind of change were smaller, where they stayed as accurate."""
+"""What has paid: by how much the children of each kind of change were smaller, where they stayed as accurate; or erred less."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Paid:
     """Every child with a parent in the archive, and what making it was worth.
 
     That is the mean over the other objectives of log(parent / child), if the child errs little more (`slack`) than its parent or
-    the seed, whichever errs more; otherwise nothing.
+    the seed, whichever errs more; otherwise nothing. Where error is the only objective, it is twice the prior's worth times the
+    probability that the child errs less than its parent; and the prior's if the parent breaks constraints and the child does not.
     """
 
     children: tuple[tuple[Member, float], ...]
@@ -52,12 +53,15 @@ class Paid:
 
 def _gain(archive: Archive, child: Member, parent: Member, slack: float) -> float:
     costs = [index for index, name in enumerate(archive.objectives) if name != ERROR]
+    if not costs:
+        if parent.excess > child.excess:
+            return PRIOR_GAIN
+        apart = parent.objectives[0] - child.objectives[0]
+        return PRIOR_GAIN * (1.0 + math.erf(apart / (2.0 * archive.noise))) if archive.noise else 2.0 * PRIOR_GAIN * (apart > 0)
     if ERROR in archive.objectives:
         at = archive.objectives.index(ERROR)
         if child.objectives[at] > max(parent.objectives[at], archive.seed.objectives[at]) + slack:
             return 0.0
-    if not costs:
-        return PRIOR_GAIN
     ratios = [_shrunk(parent.objectives[index], child.objectives[index]) for index in costs]
     return float(np.clip(np.mean(ratios), 0.0, MOST))
 
