@@ -11,6 +11,7 @@ from alphanas.errors import UserError
 from alphanas.models import zoo
 from alphanas.search import moves
 from alphanas.search.archive import Archive, Member, Origin
+from alphanas.search.change import SHARES
 from alphanas.search.evolution import Evolution
 from alphanas.search.limited import sized_within
 from alphanas.search.moves import MOVES, Options
@@ -169,6 +170,21 @@ def test_evolution_makes_the_moves_that_paid() -> None:
     paid = Paid.of(Archive(("error", "params"), (seed, *children, *losers)), 0.01)
     shares = Evolution(Options())._shares(paid)
     assert shares["width"] > 4 * shares["region"] > 0
+
+
+def test_where_error_is_the_only_objective_those_that_err_least_have_children_and_moves_pay_by_it() -> None:
+    graph = residual()
+    seed = Member(0, graph, (0.1,), excess=4.0)
+    first = tuple(Member(index, graph, (0.3 + 0.01 * index,), 0, Origin("leap")) for index in range(1, 11))
+    better = tuple(Member(index, graph, (0.25,), 1, Origin("width")) for index in range(11, 19))
+    worse = tuple(Member(index, graph, (0.4,), 1, Origin("region")) for index in range(19, 27))
+    found = Archive(("error",), (seed, *first, *better, *worse), noise=0.01)
+    parents = [Evolution(Options()).propose(found, np.random.default_rng(seed)).parent for seed in range(20)]
+    assert sum(11 <= parent < 19 for parent in parents if parent is not None) >= 14
+    shares = Evolution(Options())._shares(Paid.of(found, 0.02))
+    per = {kind: shares[kind] / SHARES[kind] for kind in ("width", "leap", "drop", "region")}
+    assert per["leap"] == pytest.approx(per["drop"])
+    assert per["width"] > 1.3 * per["leap"] and per["leap"] > 2 * per["region"] > 0
 
 
 @pytest.mark.slow
