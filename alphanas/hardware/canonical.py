@@ -38,6 +38,20 @@ class Rewriter(Writer):
         self.made[slot] = self.steps[-1]
         return slot
 
+    def again(self, step: Step, operands: Sequence[int], kind: Type) -> int:
+        """Appends a step as it is, on these slots."""
+        slot = len(self.types)
+        self.types[slot] = kind
+        self.made[slot] = Step(step.primitive, tuple(operands), slot, step.params, step.origin, step.source)
+        self.steps.append(self.made[slot])
+        return slot
+
+    def held(self, value: np.ndarray, kind: Type) -> int:
+        """A new slot that holds a constant of this type."""
+        slot = len(self.types)
+        self.types[slot], self.constants[slot] = kind, value
+        return slot
+
     def type(self, slot: int) -> Type:
         return self.types[slot]
 
@@ -75,21 +89,21 @@ def canonical(flat: Flat) -> Flat:
     for slot in flat.inputs:
         slots[slot] = writer.slot(flat.types[slot].shape, flat.types[slot].dtype)
     for slot, value in flat.constants.items():
-        slots[slot] = writer.constant(value)
+        slots[slot] = writer.held(value, flat.types[slot])
     for step in flat.steps:
-        operands = [slots[slot] for slot in step.inputs]
-        slots[step.output] = _rewritten(writer, _typed(step, flat), operands)
+        operands, rule = [slots[slot] for slot in step.inputs], RULES.get(step.primitive)
+        kind = flat.types[step.output]
+        slots[step.output] = _rewritten(writer, rule, _typed(step, kind), operands) if rule else writer.again(step, operands, kind)
     return writer.flat([slots[slot] for slot in flat.inputs], [slots[slot] for slot in flat.outputs])
 
 
-def _rewritten(writer: Rewriter, step: Step, operands: Sequence[int]) -> int:
+def _rewritten(writer: Rewriter, rule: Rule, step: Step, operands: Sequence[int]) -> int:
     writer.origin, writer.source = step.origin, step.source
-    return located(step, lambda: RULES.get(step.primitive, _unchanged)(writer, step, operands))
+    return located(step, lambda: rule(writer, step, operands))
 
 
-def _typed(step: Step, flat: Flat) -> Step:
-    result = flat.types[step.output]
-    params = {**step.params, "_shape": result.shape, "_dtype": result.dtype}
+def _typed(step: Step, kind: Type) -> Step:
+    params = {**step.params, "_shape": kind.shape, "_dtype": kind.dtype}
     return Step(step.primitive, step.inputs, step.output, params, step.origin, step.source)
 
 

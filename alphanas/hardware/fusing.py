@@ -17,7 +17,7 @@ PLANE = 4
 def fused(planned: Plan) -> Plan:
     """The plan with such pairs joined: the depthwise kernel lists in `before` the one that it runs first."""
     flat = planned.flat
-    readers = flat.readers()
+    readers = flat.readers
     by_output = {kernel.output: kernel for kernel in planned.kernels}
     joined: dict[int, Kernel] = {}
     hidden: set[int] = set()

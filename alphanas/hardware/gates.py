@@ -18,7 +18,7 @@ from alphanas.hardware.program import Flat, Step
 
 def scaled(flat: Flat) -> Flat:
     """The canonical program with such factors moved; the program itself where there are none."""
-    producers, readers = {step.output: step for step in flat.steps}, flat.readers()
+    producers, readers = {step.output: step for step in flat.steps}, flat.readers
     gated = {step: found for step in flat.steps if (found := _gated(flat, producers, readers, step)) is not None}
     stored = {*flat.inputs, *epilogues(flat, readers)} if gated else set()
     gated = {step: pair for step, pair in gated.items() if pair[0] in stored and step.inputs[0] not in stored}

@@ -49,7 +49,7 @@ class Plan:
 
 def plan(flat: Flat, extra: frozenset[int] = frozenset()) -> Plan:
     """Groups the steps of a canonical program into kernels; `extra` values are stored whatever they cost."""
-    readers = flat.readers()
+    readers = flat.readers
     anchors = epilogues(flat, readers)
     stored = set(flat.inputs) | set(anchors) | _kept(flat, readers, anchors, extra)
     order = {step.output: index for index, step in enumerate(flat.steps)}

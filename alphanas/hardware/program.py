@@ -86,7 +86,8 @@ class Flat:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
 
-    def readers(self) -> dict[int, list[Step]]:
+    @functools.cached_property
+    def readers(self) -> Mapping[int, list[Step]]:
         """The steps that read each slot."""
         readers: dict[int, list[Step]] = {slot: [] for slot in self.types}
         for step in self.steps:

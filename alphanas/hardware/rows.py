@@ -77,7 +77,7 @@ def _leaves(flat: Flat, slot: int, shape: Shape, readers: Mapping[int, Sequence[
 def planned(flat: Flat) -> Plan:
     """The kernels of a canonical program, row computations joined, and pairs of convolutions that are faster as one kernel."""
     flat = joined(scaled(flat))
-    return fused(grouped(plan(flat, frozenset(exits(flat, flat.readers())))))
+    return fused(grouped(plan(flat, frozenset(exits(flat, flat.readers)))))
 
 
 def grouped(planned: Plan) -> Plan:

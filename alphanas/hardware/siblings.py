@@ -35,7 +35,7 @@ def joined(flat: Flat) -> Flat:
     several = [products for products in alike.values() if len(products) > 1]
     if not several:
         return flat
-    producers, readers = {step.output: step for step in flat.steps}, flat.readers()
+    producers, readers = {step.output: step for step in flat.steps}, flat.readers
     outputs = {anchor.output: output for output, anchor in epilogues(flat, readers).items()}
     first: dict[Step, list[Product]] = {}
     for products in several:

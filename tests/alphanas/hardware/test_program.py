@@ -89,7 +89,7 @@ def shared_sum(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def in_rows(function: object) -> list[tuple[str, int]]:
     """For each kernel its anchor's name and how many kernels run inside it."""
     flat = canonical(flatten(function, cases.array(4, 8, 16)))  # type: ignore[arg-type]
-    found = grouped(plan(flat, frozenset(exits(flat, flat.readers()))))
+    found = grouped(plan(flat, frozenset(exits(flat, flat.readers))))
     return [(kernel.anchor.primitive if kernel.anchor else "map", len(kernel.before)) for kernel in found.kernels]
 
 
