@@ -1,4 +1,7 @@
-"""Which formulations of convolutions train fastest on this machine, measured once for each shape.
+"""Which formulations of convolutions train fastest on this machine, measured once for each shape and those like it.
+
+Measuring a shape takes as long as some hundred steps of training, and every candidate of a search has shapes that were not met
+before: so channels and groups are brought to a coarse grid, and what was measured there holds for all nearest to it.
 
 What was measured is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder), one line of JSON for
 each shape in one file for each JAX version, processor and number of threads; the first line on a shape counts, so that all
@@ -9,6 +12,7 @@ trained by, which are given back as `recorded` and come before the cache.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -48,6 +52,8 @@ ROUNDS = 3
 ROUND_S = 0.01
 HOPELESS = 3.0
 """A formulation whose first run takes so many times the fastest's is not run again."""
+GRID = tuple(sorted({share * 2**power for power in range(20) for share in (2, 3)} | {1}))
+"""Channels that are measured: neighbours are a third or a half apart."""
 MARGIN = 0.9
 """Another than the fixed rule's formulation is taken if it needs less than this share of its time."""
 
@@ -66,7 +72,10 @@ def questions(graph: Graph, batch: int) -> dict[str, Question]:
 
 
 def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None) -> dict[str, Plan]:
-    """The plans of a graph's ops: the recorded ones, else those in the cache, else measured now; none for what the rule decides."""
+    """The plans of a graph's ops: the recorded ones, else those of the shapes like theirs from the cache, else measured now.
+
+    None for what the rule decides.
+    """
     if jax.default_backend() != "cpu":
         return {}
     given = {key: plan for key, names in (recorded or {}).items() if runs_here(plan := Plan(*names))}
@@ -76,12 +85,33 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
     wanted = {key: q for key, q in asked.items() if key not in known and _is_worth_it(q) and has_choice(q)}
     if path is None or not wanted:
         return known
+    alike = {key: representative(question) for key, question in wanted.items()}
     cached = read(path)
-    for key in [key for key in wanted if key not in cached]:
-        notes.progress()
-        append(path, key, measured(wanted[key]))
-        cached = read(path)
-    return known | {key: cached[key] for key in wanted if key in cached}
+    for question in alike.values():
+        if question.key not in cached:
+            notes.progress()
+            append(path, question.key, measured(question))
+            cached = read(path)
+    return known | {key: _fit(cached[like.key], like, wanted[key]) for key, like in alike.items() if like.key in cached}
+
+
+def representative(q: Question) -> Question:
+    """The question that is measured for all like it: groups and the channels of each on the grid, all else as it is."""
+    groups, inside, outside = (_nearest(number) for number in (q.groups, q.kernel[-2], q.kernel[-1] // q.groups))
+    kernel = (*q.window, inside, groups * outside)
+    return dataclasses.replace(q, input=(*q.input[:-1], groups * inside), kernel=kernel, groups=groups)
+
+
+def _nearest(number: int) -> int:
+    return min(GRID, key=lambda other: abs(math.log(other / number)))
+
+
+def _fit(plan: Plan, measured_on: Question, question: Question) -> Plan:
+    """The plan of a representative for a question: the rule's formulation where that one does not fit."""
+    if measured_on == question:
+        return plan
+    tables = zip(named(plan), named(fixed(question)), (FORWARD, TO_INPUT, TO_KERNEL), strict=True)
+    return Plan(*(name if name in fitting(question, table) else rule for name, rule, table in tables))
 
 
 def _is_worth_it(q: Question) -> bool:
@@ -153,7 +183,7 @@ def measured(question: Question) -> Plan:
 
 
 def _of_batch(q: Question, batch: int) -> Question:
-    return Question((batch, *q.input[1:]), q.kernel, q.stride, q.dilation, q.padding, q.groups, q.dtype)
+    return dataclasses.replace(q, input=(batch, *q.input[1:]))
 
 
 def _fastest(question: Question, table: Mapping[str, Product], rule: str, *arguments: np.ndarray) -> str:
