@@ -1,4 +1,4 @@
-"""Which formulations of convolutions train fastest on this machine, measured once for each shape and those like it.
+"""Which formulations of convolutions and attention train fastest on this machine, measured once for each shape and those like it.
 
 Measuring a shape takes as long as some hundred steps of training, and every candidate of a search has shapes that were not met
 before: so channels and groups are brought to a coarse grid, and what was measured there holds for all nearest to it.
@@ -29,13 +29,14 @@ from alphanas.execution import notes, turns
 from alphanas.study import environment
 from synth import Graph, native
 from synth.cache import cache_folder
+from synth.ops.attention import FORMULATIONS, Attended
 from synth.ops.formulations import (
     FORWARD,
     TO_INPUT,
     TO_KERNEL,
+    AttentionQuestion,
     Formulated,
     Plan,
-    Product,
     Question,
     fitting,
     fixed,
@@ -60,9 +61,12 @@ MARGIN = 0.9
 Plans = Mapping[str, Plan]
 
 
-def questions(graph: Graph, batch: int) -> dict[str, Question]:
+Asked = Question | AttentionQuestion
+
+
+def questions(graph: Graph, batch: int) -> dict[str, Asked]:
     """What there is to be planned in a graph, by key."""
-    found = {}
+    found: dict[str, Asked] = {}
     for node in graph.nodes:
         if isinstance(node.op, Formulated):
             shapes = [graph.values[name].aval(batch).shape for name in node.inputs]
@@ -95,8 +99,10 @@ def plans(graph: Graph, batch: int, *, recorded: Mapping[str, Any] | None = None
     return known | {key: _fit(cached[like.key], like, wanted[key]) for key, like in alike.items() if like.key in cached}
 
 
-def representative(q: Question) -> Question:
+def representative(q: Asked) -> Asked:
     """The question that is measured for all like it: groups and the channels of each on the grid, all else as it is."""
+    if isinstance(q, AttentionQuestion):
+        return q
     groups, inside, outside = (_nearest(number) for number in (q.groups, q.kernel[-2], q.kernel[-1] // q.groups))
     kernel = (*q.window, inside, groups * outside)
     return dataclasses.replace(q, input=(*q.input[:-1], groups * inside), kernel=kernel, groups=groups)
@@ -106,7 +112,7 @@ def _nearest(number: int) -> int:
     return min(GRID, key=lambda other: abs(math.log(other / number)))
 
 
-def _fit(plan: Plan, measured_on: Question, question: Question) -> Plan:
+def _fit(plan: Plan, measured_on: Asked, question: Asked) -> Plan:
     """The plan of a representative for a question: the rule's formulation where that one does not fit."""
     if measured_on == question:
         return plan
@@ -114,8 +120,8 @@ def _fit(plan: Plan, measured_on: Question, question: Question) -> Plan:
     return Plan(*(name if name in fitting(question, table) else rule for name, rule, table in tables))
 
 
-def _is_worth_it(q: Question) -> bool:
-    dense = q.groups == 1 < math.prod(q.window)
+def _is_worth_it(q: Asked) -> bool:
+    dense = isinstance(q, Question) and q.groups == 1 < math.prod(q.window)
     return q.macs >= (max(WORTH, DENSE_WORTH) if dense else WORTH)
 
 
@@ -167,11 +173,17 @@ def named(plan: Plan) -> list[str]:
     return [plan.forward, plan.to_input, plan.to_kernel]
 
 
-def measured(question: Question) -> Plan:
-    """The fastest plan for a question, by timing each product's formulations in turns."""
+def measured(question: Asked) -> Plan:
+    """The fastest plan for a question, by timing each product's formulations in turns; of attention whole steps."""
     rule = fixed(question)
-    question = _of_batch(question, min(question.input[0], LARGEST_BATCH))
     rng = np.random.default_rng(0)
+    if isinstance(question, AttentionQuestion):
+        q = dataclasses.replace(question, batch=min(question.batch, LARGEST_BATCH))
+        sides = ((q.queries, q.features), (q.keys, q.features), (q.keys, q.outputs), (q.queries, q.outputs))
+        given = (rng.standard_normal((q.batch, count, q.heads, size)).astype(q.dtype) for count, size in sides)
+        name = _fastest(q, ATTENTION_STEPS, rule.forward, *given)
+        return Plan(name, name, name)
+    question = dataclasses.replace(question, input=(min(question.input[0], LARGEST_BATCH), *question.input[1:]))
     x, kernel, slope = (
         rng.standard_normal(shape).astype(question.dtype) for shape in (question.input, question.kernel, question.output)
     )
@@ -182,18 +194,28 @@ def measured(question: Question) -> Plan:
     )
 
 
-def _of_batch(q: Question, batch: int) -> Question:
-    return dataclasses.replace(q, input=(batch, *q.input[1:]))
+def _attention_step(attended: Attended) -> Callable[..., Any]:
+    def step(question: AttentionQuestion, *arguments: jax.Array) -> Any:
+        *given, slope = arguments
+        out, back = jax.vjp(lambda query, key, value: attended(query, key, value, question.causal), *given)
+        return out, back(slope)
+
+    return step
 
 
-def _fastest(question: Question, table: Mapping[str, Product], rule: str, *arguments: np.ndarray) -> str:
+ATTENTION_STEPS = {name: _attention_step(attended) for name, attended in FORMULATIONS.items()}
+
+
+def _fastest(question: Asked, table: Mapping[str, Callable[..., Any]], rule: str, *arguments: np.ndarray) -> str:
     names = tuple(dict.fromkeys((rule, *fitting(question, table))))
     times = seconds(question, table, names, *arguments)
     best = min(times, key=lambda name: times[name])
     return best if times[best] < MARGIN * times[rule] else rule
 
 
-def seconds(question: Question, table: Mapping[str, Product], names: Iterable[str], *arguments: np.ndarray) -> dict[str, float]:
+def seconds(
+    question: Asked, table: Mapping[str, Callable[..., Any]], names: Iterable[str], *arguments: np.ndarray
+) -> dict[str, float]:
     """Seconds of one run of each formulation: compiled as training compiles, then the fastest round of each, in turns."""
     runs = {name: _compiled(question, table[name], arguments) for name in names}
     best: dict[str, float] = {}
@@ -208,7 +230,7 @@ def seconds(question: Question, table: Mapping[str, Product], names: Iterable[st
     return best
 
 
-def _compiled(question: Question, product: Product, arguments: tuple[np.ndarray, ...]) -> Callable[[], object]:
+def _compiled(question: Asked, product: Callable[..., Any], arguments: tuple[np.ndarray, ...]) -> Callable[[], object]:
     from alphanas.scoring.compiled import CPU_OPTIONS
 
     placed = jax.device_put(arguments)

@@ -1,8 +1,8 @@
-"""Convolutions in machine code of our own, for training on CPUs: compiled from C when they are first asked for.
+"""Convolutions and attention in machine code of our own, for training on CPUs: compiled from C when they are first asked for.
 
 The library is kept in the cache folder (`$ALPHANAS_CACHE`, or `alphanas` in the user's cache folder) under a name that hangs on the
 source, the compiler, JAX's version and what the processor can do. Where nothing can be kept it is compiled for this process alone;
-where there is no C compiler (`$CC`, or `cc`), nothing is `available` and XLA's own convolutions are what there is.
+where there is no C compiler (`$CC`, or `cc`), nothing is `available` and what XLA makes is what there is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,8 +26,8 @@ import numpy as np
 
 from synth.cache import cache_folder
 
-SOURCE = Path(__file__).parent / "convolutions.c"
-PRODUCTS = ("output", "input_slope", "kernel_slope")
+HEADER, *SOURCES = (Path(__file__).parent / name for name in ("shared.h", "convolutions.c", "attention.c"))
+HANDLERS = ("convolution_output", "convolution_input_slope", "convolution_kernel_slope", "attention_output", "attention_slopes")
 TIMEOUT_S = 120.0
 
 Pair = tuple[int, int]
@@ -54,11 +55,38 @@ def geometry(
 
 
 def product(name: str, result: tuple[int, ...], numbers: np.ndarray, left: jax.Array, right: jax.Array) -> jax.Array:
-    """One of `PRODUCTS`: (input, kernel) to the output, (slope, kernel) and (input, slope) to the slopes; float32, traced."""
+    """A product of a convolution, float32, traced.
+
+    output: (input, kernel) to the output; input_slope and kernel_slope: (slope, kernel) and (input, slope) to those.
+    """
+    (found,) = _called(f"convolution_{name}", (result,), geometry=numbers)(left, right)
+    return found
+
+
+def attention(sizes: np.ndarray, query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(the means of the values by the softmax of the products, the logarithms of the sums of its exponentials), float32, traced.
+
+    Arrays are batch, positions, heads and features; `sizes` are batch, queries, keys, heads, features of keys, features of values,
+    and whether a query sees only the keys up to its own position.
+    """
+    batch, queries, _, heads, _, outputs, _ = map(int, sizes)
+    shapes = (batch, queries, heads, outputs), (batch, heads, queries)
+    out, logarithms = _called("attention_output", shapes, sizes=sizes)(query, key, value)
+    return out, logarithms
+
+
+def attention_slopes(sizes: np.ndarray, *operands: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The slopes of query, key and value, of those three, `attention`'s two results and the slope of its first."""
+    to_query, to_key, to_value = _called("attention_slopes", [each.shape for each in operands[:3]], sizes=sizes)(*operands)
+    return to_query, to_key, to_value
+
+
+def _called(name: str, results: Sequence[tuple[int, ...]], **numbers: np.ndarray) -> Callable[..., Sequence[jax.Array]]:
     if not available():
-        raise RuntimeError("there is no library of native convolutions here: ask `available` first")
-    shape = jax.ShapeDtypeStruct(result, np.float32)
-    return jax.ffi.ffi_call(_target(name), shape, vmap_method="sequential")(left, right, geometry=numbers)
+        raise RuntimeError("there is no library of native kernels here: ask `available` first")
+    shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in results]
+    call = jax.ffi.ffi_call(_target(name), shapes, vmap_method="sequential")
+    return lambda *operands: call(*operands, **numbers)
 
 
 @functools.cache
@@ -78,7 +106,7 @@ def available() -> bool:
 
 
 def _target(name: str) -> str:
-    return f"alphanas_convolution_{name}"
+    return f"alphanas_{name}"
 
 
 def _compiler() -> tuple[str, ...] | None:
@@ -97,8 +125,9 @@ def _folder() -> Path | None:
 
 def _kept(compiler: tuple[str, ...], folder: Path) -> Path | None:
     """The library in the folder, compiled now if it is not there; None where it cannot be put there."""
-    parts = (SOURCE.read_bytes(), repr(compiler).encode(), version("jaxlib").encode(), _processor().encode())
-    path = folder / f"convolutions-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
+    sources = b"|".join(path.read_bytes() for path in (HEADER, *SOURCES))
+    parts = (sources, repr(compiler).encode(), version("jaxlib").encode(), _processor().encode())
+    path = folder / f"kernels-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
     if path.exists():
         return path
     try:
@@ -115,7 +144,7 @@ def _kept(compiler: tuple[str, ...], folder: Path) -> Path | None:
 
 def _compiled(compiler: tuple[str, ...], path: Path) -> bool:
     try:
-        done = subprocess.run((*compiler, str(SOURCE), "-o", str(path)), capture_output=True, timeout=TIMEOUT_S)
+        done = subprocess.run((*compiler, *map(str, SOURCES), "-o", str(path)), capture_output=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -129,8 +158,8 @@ def _loaded(path: Path) -> bool:
             library = ctypes.CDLL(str(path))
         except OSError:  # damaged, or of another system
             return False
-        for name in PRODUCTS:
-            handler = jax.ffi.pycapsule(getattr(library, f"convolution_{name}"))
+        for name in HANDLERS:
+            handler = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(_target(name), handler, platform="cpu")
         _LOADED.append(library)
         return True

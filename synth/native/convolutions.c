@@ -7,26 +7,13 @@ slope for the kernel. Depthwise convolutions have the channels in the lanes and 
 
 Sizes follow the target: LANES floats in a vector, and blocks of ROWS rows times two vectors that fill its registers. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "xla/ffi/api/c_api.h"
+#include "shared.h"
 
 #if defined(__AVX512F__)
-#define LANES 16
 #define ROWS 12
-#elif defined(__AVX__)
-#define LANES 8
-#define ROWS 6
 #else
-#define LANES 4
 #define ROWS 6
 #endif
-#define WIDE (2 * LANES)
-
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int64_t Int;
 
 /* What Python hands over: see `synth.native.geometry`. */
 typedef struct {
@@ -49,15 +36,6 @@ typedef struct {
     Int sides[2], low[2], padded[2], channels, stored; /* channels as they are and as they are stored */
     float *scratch;
 } Padded;
-
-static Int larger(Int a, Int b) { return a > b ? a : b; }
-static Int smaller(Int a, Int b) { return a < b ? a : b; }
-static Int rounded(Int count, Int step) { return (count + step - 1) / step * step; }
-
-static float *floats(Int count) {
-    void *memory = NULL;
-    return posix_memalign(&memory, 64, larger(count, 1) * sizeof(float)) ? NULL : memory;
-}
 
 /* Fills the scratch with pictures first .. first + count; its border is zero already and stays so. */
 static void fill(const Padded *p, Int first, Int count) {
@@ -470,29 +448,14 @@ static int kernel_slopes(const Geometry *g, const float *input, const float *slo
     return is_apart(g) ? kernel_slope_apart(g, input, slope, result) : kernel_slope(g, input, slope, result);
 }
 
-/* XLA's side: a handler has two operands, one result and an array of numbers that is a Geometry. */
-static XLA_FFI_Error *refused(XLA_FFI_CallFrame *frame, XLA_FFI_Error_Code code, const char *message) {
-    XLA_FFI_Error_Create_Args arguments = {XLA_FFI_Error_Create_Args_STRUCT_SIZE, NULL, message, code};
-    return frame->api->XLA_FFI_Error_Create(&arguments);
-}
-
+/* A handler has two operands, one result and an array of numbers that is a Geometry. */
 typedef int Product(const Geometry *, const float *, const float *, float *);
 
 static XLA_FFI_Error *handled(XLA_FFI_CallFrame *frame, Product *product) {
-    if (frame->extension_start && frame->extension_start->type == XLA_FFI_Extension_Metadata) {
-        XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)frame->extension_start)->metadata;
-        metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-        metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-        return NULL;
-    }
-    if (frame->args.size != 2 || frame->rets.size != 1 || frame->attrs.size != 1)
-        return refused(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "a convolution has two operands, one result, one geometry");
-    const XLA_FFI_Array *numbers = frame->attrs.attrs[0];
-    if (frame->attrs.types[0] != XLA_FFI_AttrType_ARRAY || numbers->dtype != XLA_FFI_DataType_S64 ||
-        numbers->size * sizeof(Int) != sizeof(Geometry))
-        return refused(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "the geometry of a convolution is an array of integers");
-    const XLA_FFI_Buffer *left = frame->args.args[0], *right = frame->args.args[1], *result = frame->rets.rets[0];
-    if (!product(numbers->data, left->data, right->data, result->data))
+    if (answered(frame)) return NULL;
+    const Geometry *geometry = numbers_of(frame, 2, 1, sizeof(Geometry));
+    if (!geometry) return refused(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "a convolution has two operands, one result, one geometry");
+    if (!product(geometry, operand(frame, 0), operand(frame, 1), outcome(frame, 0)))
         return refused(frame, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "no memory for a convolution");
     return NULL;
 }

@@ -11,6 +11,7 @@ Formulations: native (XLA's grouped convolution), dense (a dense one with a bloc
 group), products (a batched matrix product for each place of the window), shifts (shifted multiply-adds), sums and joint_sums (a
 sum for each place of the window, apart or all in one pass), crossed (one matrix product for the whole window), phases (a
 convolution without a stride for each rest that the stride leaves), direct (machine code of our own, where there is a C compiler).
+Attention has native, which keeps all scores in memory, and direct, which keeps none.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +75,33 @@ class Question:
 
 
 @dataclass(frozen=True)
+class AttentionQuestion:
+    """Softmax attention: sizes of queries (batch, queries, heads, features), keys (…, keys, …) and values (…, keys, …, outputs)."""
+
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    features: int
+    outputs: int
+    causal: bool
+    dtype: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """The question as text; the batch is left out, as of a convolution."""
+        sizes = [self.queries, self.keys, self.heads, self.features, self.outputs]
+        return json.dumps(["attention", *sizes, self.causal, self.dtype])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of scores and means."""
+        return self.batch * self.heads * self.queries * self.keys * (self.features + self.outputs)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The formulations of the output, of the slope for the input and of the slope for the kernel."""
+    """The formulations of the output, of the slope for the input and of the slope for the kernel; of attention one name for all."""
 
     forward: str
     to_input: str
@@ -85,7 +112,7 @@ class Formulated(ABC):
     """An op that has several equal formulations in training."""
 
     @abstractmethod
-    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question:
+    def question(self, *inputs: tuple[int, ...], dtype: str) -> Question | AttentionQuestion:
         """What is to be planned for inputs of these shapes."""
 
 
@@ -319,10 +346,11 @@ MOST_COPIED = 2**20
 """Values for each picture that crossing may copy its operands to."""
 
 
-def fitting(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]:
+def fitting(q: Question | AttentionQuestion, table: Mapping[str, Any]) -> tuple[str, ...]:
     """The formulations of a table that are worth trying here."""
-    direct = ("direct",) if q.dtype == "float32" and len(q.window) <= 2 and native.available() else ()
-    return (*_fitting_anywhere(q, table), *direct)
+    has_native = isinstance(q, AttentionQuestion) or len(q.window) <= 2
+    direct = ("direct",) if q.dtype == "float32" and has_native and native.available() else ()
+    return (*(("native",) if isinstance(q, AttentionQuestion) else _fitting_anywhere(q, table)), *direct)
 
 
 def runs_here(plan: Plan) -> bool:
@@ -341,7 +369,7 @@ def _fitting_anywhere(q: Question, table: Mapping[str, Product]) -> tuple[str, .
     return general if q.groups <= MOST_GROUPS else tuple(name for name in general if name != "split")
 
 
-def has_choice(q: Question) -> bool:
+def has_choice(q: Question | AttentionQuestion) -> bool:
     """Whether several formulations fit, so that measuring can say which is fastest."""
     return any(len(fitting(q, table)) > 1 for table in (FORWARD, TO_INPUT, TO_KERNEL))
 
@@ -360,8 +388,10 @@ def _fitting_dense(q: Question, table: Mapping[str, Product]) -> tuple[str, ...]
     return ("crossed",) if crossed else ("native",)
 
 
-def fixed(q: Question) -> Plan:
+def fixed(q: Question | AttentionQuestion) -> Plan:
     """The plan where nothing was measured, by a rule that held on the machines that were looked at."""
+    if isinstance(q, AttentionQuestion):
+        return Plan("native", "native", "native")
     if q.depthwise:
         return Plan("shifts", "shifts", "sums" if math.prod(q.window) <= 9 else "joint_sums")
     if q.groups == 1 and math.prod(q.window) > 1:
@@ -386,7 +416,7 @@ def using(plans: Mapping[str, Plan]) -> Iterator[None]:
         _plans.reset(token)
 
 
-def planned(q: Question) -> Plan:
+def planned(q: Question | AttentionQuestion) -> Plan:
     """The plan in use for a question; the rule's where this machine cannot do what another one recorded."""
     plan = (_plans.get() or {}).get(q.key)
     return plan if plan is not None and runs_here(plan) else fixed(q)

@@ -1,4 +1,4 @@
-"""Convolutions in machine code of our own: the same as XLA's on shapes that meet every edge of their blocks; never a failure."""
+"""Convolutions and attention in machine code of our own: the same as XLA's at every edge of their blocks; never a failure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synth import native
-from synth.ops import Conv, DepthwiseConv
+from synth import Value, native
+from synth.ops import Attention, Conv, DepthwiseConv, MultiHeadAttention
+from synth.ops.attention import FORMULATIONS
 from synth.ops.convolution import _Convolution
-from synth.ops.formulations import FORWARD, LAYOUTS, TO_INPUT, TO_KERNEL
+from synth.ops.formulations import FORWARD, LAYOUTS, TO_INPUT, TO_KERNEL, Plan, using
 
 # More pictures than go together, channels and features on both sides of a vector and of a block, positions that fill no block.
 CASES: dict[str, tuple[_Convolution, tuple[int, ...]]] = {
@@ -67,6 +68,70 @@ def test_native_convolutions_are_those_of_xla(name: str) -> None:
     ):
         got = jax.jit(lambda left, right, table=table: table["direct"](question, left, right))(*given)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(np.abs(want).max() or 1.0))
+
+
+# (batch, queries, keys, heads, features, outputs): on both sides of a block of queries, of rows of keys and of vectors.
+ATTENTIONS = {
+    "one of each": (1, 1, 1, 1, 1, 1),
+    "a few": (2, 5, 5, 1, 3, 4),
+    "several blocks and some": (2, 37, 37, 2, 8, 8),
+    "more keys than queries, unlike values": (3, 16, 29, 2, 20, 5),
+    "more queries than keys": (1, 70, 3, 3, 2, 33),
+    "whole blocks": (2, 64, 64, 4, 16, 16),
+    "wide heads": (1, 33, 33, 1, 72, 72),
+}
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_native_attention_is_that_of_xla(name: str, causal: bool) -> None:
+    batch, queries, keys, heads, features, outputs = ATTENTIONS[name]
+    if causal and queries != keys:
+        return
+    rng = np.random.default_rng(0)
+    sides = ((queries, features), (keys, features), (keys, outputs), (queries, outputs))
+    *given, slope = (jnp.asarray(3 * rng.standard_normal((batch, count, heads, size)), jnp.float32) for count, size in sides)
+    results = {}
+    for form, attended in FORMULATIONS.items():
+        out, back = jax.vjp(lambda query, key, value, attended=attended: attended(query, key, value, causal), *given)
+        results[form] = (out, *back(slope))
+    for got, want in zip(results["direct"], results["native"], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5 * float(np.abs(want).max() or 1.0))
+
+
+@needs_a_compiler
+def test_native_attention_of_far_apart_scores_and_of_what_is_not_finite() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((3, 20, 2, 8)).astype(np.float32) for _ in range(3))
+    query[0] *= 1e4
+    clean, wanted = (FORMULATIONS[form](query, key, value, False) for form in ("direct", "native"))
+    np.testing.assert_allclose(clean, wanted, rtol=1e-4, atol=1e-5)
+    key[1, 4, 1] = np.nan
+    found = np.asarray(FORMULATIONS["direct"](query, key, value, False))
+    assert np.isnan(found[1, :, 1]).all()
+    np.testing.assert_array_equal(np.delete(found, 1, axis=0), np.delete(np.asarray(clean), 1, axis=0))
+    np.testing.assert_array_equal(found[1, :, 0], np.asarray(clean)[1, :, 0])
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("op", [MultiHeadAttention(heads=2, causal=True), Attention(heads=4)], ids=str)
+def test_attention_trains_by_its_plan(op: MultiHeadAttention | Attention) -> None:
+    rng, shape = np.random.default_rng(0), (2, 24, 16)
+    inputs = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for _ in range(op.arity)]
+    values = tuple(Value((None, *shape[1:])) for _ in inputs)
+    weights = {name: jnp.asarray(rng.standard_normal(weight.shape), jnp.float32) for name, weight in op.weights(*values).items()}
+    key = op.question(*[x.shape for x in inputs], dtype="float32").key
+
+    def trained(plan: str) -> tuple[str, jax.Array]:
+        with using({key: Plan(plan, plan, plan)}):
+            text = str(jax.make_jaxpr(lambda weights: op.train(weights, *inputs, key=jax.random.key(0))[0])(weights))
+            return text, op.train(weights, *inputs, key=jax.random.key(0))[0]
+
+    (direct, found), (native_, wanted) = trained("direct"), trained("native")
+    assert "ffi_call" in direct and "ffi_call" not in native_
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(wanted, op.apply(weights, *inputs))
 
 
 @needs_a_compiler

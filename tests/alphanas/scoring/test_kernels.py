@@ -9,7 +9,7 @@ import pytest
 from alphanas.scoring import kernels
 from synth import native
 from synth.graph import Builder, Graph
-from synth.ops import Conv, Dense, DepthwiseConv, GlobalAvgPool
+from synth.ops import Conv, Dense, DepthwiseConv, GlobalAvgPool, MultiHeadAttention
 from synth.ops.formulations import FORWARD, TO_INPUT, TO_KERNEL, Plan, Question, fitting
 
 ODD = Plan("native", "native", "native")
@@ -63,6 +63,17 @@ def test_a_shape_is_measured_once_and_the_first_answer_stays(cache: Path, monkey
     assert len(asked) == len(set(asked)) == 2
     assert set(first.values()) == {ODD}
     assert kernels.plans(network(), 64) == first and len(asked) == 2
+
+
+@pytest.mark.skipif(not native.available(), reason="there is no C compiler here")
+def test_attention_is_measured_as_a_whole_step(cache: Path) -> None:
+    build = Builder((40, 8))
+    x = build(MultiHeadAttention(heads=2), build.input, name="attention")
+    graph = build.graph(build(Dense(features=3), x, name="head"))
+    (plan,) = kernels.plans(graph, 4).values()
+    assert set(kernels.named(plan)) in ({"native"}, {"direct"})
+    path = kernels.cache_file()
+    assert path is not None and list(kernels.read(path).values()) == [plan]
 
 
 def test_recorded_plans_come_before_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
