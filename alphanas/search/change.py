@@ -29,12 +29,21 @@ SHARES: Mapping[str, float] = {
 }
 """How often each move is made where nothing is known about what pays: more than one in four goes several steps at once."""
 
+FILLING: Mapping[str, float] = {"shallower": 0.4}
+"""The same for moves that are made only where children are widened into their limits: depth is exchanged for width."""
+
+
+def shares_of(options: Options) -> Mapping[str, float]:
+    """How often each move is made in such a search before anything is known."""
+    return {**SHARES, **FILLING} if options.fill else SHARES
+
 
 def changed(
-    archive: Archive, rng: np.random.Generator, options: Options, parent: Member, shares: Mapping[str, float] = SHARES
+    archive: Archive, rng: np.random.Generator, options: Options, parent: Member, shares: Mapping[str, float] | None = None
 ) -> Proposal:
     """The proposal that a move, drawn by its share, makes of a parent, within the limits; a failure if its graph is not new."""
     started = time.monotonic()
+    shares = shares_of(options) if shares is None else shares
     kinds, weights = list(shares), np.array(list(shares.values()))
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     made = MOVES[kind](parent.graph, rng, options)

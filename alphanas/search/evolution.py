@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alphanas.search.archive import ERROR, Archive, Member, tournament
-from alphanas.search.change import SHARES, changed
+from alphanas.search.change import changed, shares_of
 from alphanas.search.paid import PRIOR_GAIN, Paid
 from alphanas.search.proposal import Proposal
 from alphanas.search.regions import Options
@@ -61,7 +61,7 @@ class Evolution:
     def _shares(self, paid: Paid) -> Mapping[str, float]:
         """How often each move is made, by what its children were worth."""
         worth = paid.by(lambda member: (member.origin.kind,))
-        return {kind: share * worth.get(kind, PRIOR_GAIN) for kind, share in SHARES.items()}
+        return {kind: share * worth.get(kind, PRIOR_GAIN) for kind, share in shares_of(self.options).items()}
 
     def _member(self, archive: Archive, found: Member) -> Member:
         return next(member for member in archive.members if member.id == found.id)

@@ -2,8 +2,9 @@
 
 `region` is search in property space: a piece's properties are read, mutated into a target, and a new piece is synthesized that
 meets it, with branches or without. `width` changes the shape property of whole groups of tied values, `resize` of all by their
-worth. `drop` asks a piece to do nothing. `rewire` attaches an operand of a merge elsewhere, or makes a merge. `duplicate` and
-`insert` are of blocks; `leap` is several of these at once. The others ask no property (`alphanas.search.edits`).
+worth. `drop` asks a piece to do nothing, `shallower` many of them. `rewire` attaches an operand of a merge elsewhere, or makes a
+merge. `duplicate` and `insert` are of blocks; `leap` is several of these at once. The others ask no property
+(`alphanas.search.edits`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from alphanas.search.proposal import Answer, Failure, New, label
 from alphanas.search.regions import Attempt, Options, names_of, params_of, regions_of, spliced, widest
 from alphanas.search.widths import WidthGroup, scaled, width_groups
 from synth import Graph, Region, synthesize
-from synth.analysis import macs
+from synth.analysis import macs, op_macs
 from synth.budget import Budget, Interval
 from synth.problem import Problem, widths_up_to
 from synth.procedures import SEVERAL_ENDS
@@ -33,6 +34,9 @@ SEVERAL = 2
 
 EXPANSION = 4
 """How much wider than the region a branch may be, as inverted residuals and feed-forward layers are."""
+
+DEPTHS = (0.2, 0.9)
+"""Shares of a network's depth that a shallower one is drawn between."""
 
 LEAP = ("region", "region", "width", "drop", "resize")
 """The moves that a leap draws from."""
@@ -129,6 +133,23 @@ def drop_piece(graph: Graph, rng: np.random.Generator, options: Options) -> Atte
     return Attempt(names_of(region), (Change("parameters", str(graph.params), str(child.params)),), New(child))
 
 
+def shallower(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Takes out one piece after the other, until a drawn share of the nodes that multiply is left."""
+    wanted = rng.uniform(*DEPTHS) * _multiplying(graph)
+    here, names = graph, list[str]()
+    while _multiplying(here) > wanted and (removals := _removals(here, 2 * options.region_max)):
+        region, here = removals[int(rng.integers(len(removals)))]
+        names += [name for name in names_of(region) if name in graph.by_name]
+    if here is graph:
+        return Attempt((), (), Failure("nothing_to_change", "no piece with parameters has the same type at both ends"))
+    change = Change("depth", str(_multiplying(graph)), str(_multiplying(here)))
+    return Attempt(tuple(dict.fromkeys(names)), (change,), New(here))
+
+
+def _multiplying(graph: Graph) -> int:
+    return sum(op_macs(node.op, graph.input_values(node)) > 0 for node in graph.nodes)
+
+
 def resize_all(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     """Sizes all widths, and residual blocks, at once for a smaller budget (see `alphanas.search.resizing`)."""
     return Attempt(*resizing.resized(graph, rng, options))
@@ -163,6 +184,7 @@ MOVES: Mapping[str, Move] = {
     "region": replace_region,
     "width": change_widths,
     "drop": drop_piece,
+    "shallower": shallower,
     "resize": resize_all,
     "rewire": rewire,
     "duplicate": edits.duplicate_block,

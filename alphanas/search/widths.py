@@ -10,6 +10,9 @@ from synth import Graph, ShapeMismatch
 from synth.effect import with_size
 from synth.ties import ties
 
+UNITS = (8, 4, 2, 1)
+"""What widths are rounded to."""
+
 
 @dataclass(frozen=True)
 class WidthGroup:
@@ -36,20 +39,30 @@ def resized(graph: Graph, widths: Mapping[WidthGroup, int]) -> Graph:
 def scaled(graph: Graph, factor: float, groups: tuple[WidthGroup, ...] | None = None) -> Graph | None:
     """The graph with the widths of some groups (all by default) times a factor; None if that changes or fits nothing.
 
-    Widths are rounded to the coarsest of 8, 4, 2 and 1 that fits and keeps them within a quarter of what was asked for.
+    Each width is rounded to the coarsest of 8, 4, 2 and 1 that fits and keeps it within a quarter of what was asked for.
     """
-    chosen = width_groups(graph) if groups is None else groups
-    for unit in (8, 4, 2, 1):
-        widths = {group: max(unit, round(group.width * factor / unit) * unit) for group in chosen}
-        near = all(abs(width - group.width * factor) <= 0.25 * group.width * factor for group, width in widths.items())
-        if not near and unit > 1:
-            continue
+    return leaning(graph, dict.fromkeys(width_groups(graph) if groups is None else groups, factor))
+
+
+def leaning(graph: Graph, factors: Mapping[WidthGroup, float]) -> Graph | None:
+    """The same with a factor for each group."""
+    for coarsest in UNITS:
+        widths = {group: _rounded(group.width * factor, coarsest) for group, factor in factors.items()}
         changed = {group: width for group, width in widths.items() if width != group.width}
         try:
             return resized(graph, changed) if changed else None
         except ShapeMismatch:
             continue
     return None
+
+
+def _rounded(width: float, coarsest: int) -> int:
+    """To the coarsest unit, up to that one, which keeps it within a quarter."""
+    for unit in UNITS[UNITS.index(coarsest) :]:
+        found = max(unit, round(width / unit) * unit)
+        if abs(found - width) <= 0.25 * width:
+            break
+    return found
 
 
 def _may_change(graph: Graph, group: WidthGroup) -> bool:
