@@ -226,6 +226,33 @@ def test_what_leaves_room_is_widened_where_costing_less_gains_nothing() -> None:
         assert (child != graph) == wider
 
 
+def test_a_network_is_widened_early_or_late_so_that_neither_limit_is_left_over() -> None:
+    graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+    asked = {"search": {"objectives": ["error"]}}
+    for params, work in ((1.5, 3.0), (2.0, 1.5)):
+        limits = {"params": f"at most {100 * params:.0f}%", "macs": f"at most {100 * work:.0f}%"}
+        options = options_of(Config.from_mapping({**asked, "constraints": limits}))
+        shares = []
+        for seed in range(8):
+            child, _ = sized_within(graph, np.random.default_rng(seed), options, graph)
+            works(child, graph)
+            shares.append((child.params / graph.params / params, macs(child) / macs(graph) / work))
+        assert np.max(shares) <= 1
+        assert (np.median(shares, axis=0) > 0.6).all()
+
+
+def test_a_shallower_network_lacks_several_pieces() -> None:
+    graph = zoo.build("resnet8", input_shape=(8, 8, 3), num_classes=10)
+    depths = set()
+    for seed in range(8):
+        attempt = MOVES["shallower"](graph, np.random.default_rng(seed), OPTIONS)
+        assert isinstance(attempt.answer, New)
+        works(attempt.answer.graph, graph)
+        assert attempt.answer.graph.params < graph.params
+        depths.add(sum(isinstance(node.op, Conv) for node in attempt.answer.graph.nodes))
+    assert len(depths) > 1
+
+
 def test_replacements_with_branches_take_regions_of_several_ends() -> None:
     graph, options = residual(), Options(max_length=3, time_limit=20.0, branches=1.0)
     made, several = 0, 0
