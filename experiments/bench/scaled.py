@@ -1,8 +1,10 @@
-"""Other networks, trained as a study's finalists were: `python -m experiments.bench.search scaled DIR MODEL … [--candidates ID …]`.
+"""Other networks, trained as a study's finalists were.
 
-The seed model at another width (`zoo:resnet18_cifar:7`), or candidates that were no finalists, by the study's recipe, with its
-training seeds and partings of the pictures, on as many workers as it had; and what each reaches on the test part, beside the
-study's seed model. Prints JSON. Nothing is written into the run folder.
+    python -m experiments.bench.search scaled DIR MODEL … [--candidates ID … [--of DIR]]
+
+The seed model at another width (`zoo:resnet18_cifar:7`), candidates that were no finalists, or another strategy's, by the study's
+recipe, with its training seeds and partings of the pictures, on as many workers as it had; and what each reaches on the test part,
+beside the study's seed model. Prints JSON. Nothing is written into the run folder.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="DIR", help="the folder of a study that is done")
     parser.add_argument("models", nargs="*", default=[], metavar="MODEL", help="of the zoo, for the study's pictures")
-    parser.add_argument("--candidates", nargs="*", type=int, default=[], metavar="ID", help="of the study")
+    parser.add_argument("--candidates", nargs="*", type=int, default=[], metavar="ID", help="of the study, or of another one")
+    parser.add_argument("--of", metavar="DIR", help="the other study, on the same pictures; it need not be done")
     told = parser.parse_args(arguments)
     study = alphanas.open_study(told.run)
     graphs = {name: _of_zoo(name, study) for name in told.models}
-    graphs |= {f"#{number}": study.candidate(number).graph() for number in told.candidates}
+    theirs = alphanas.open_study(told.of) if told.of else study
+    graphs |= {f"#{number}": theirs.candidate(number).graph() for number in told.candidates}
     seeds = range(study.config["finish"]["seeds"])
     with LocalPool(study.config["workers"], threads=study.config["execution"]["threads"]) as pool:
         asked = {(name, seed): pool.submit(TRAIN, payload(study, graph, seed)) for name, graph in graphs.items() for seed in seeds}
