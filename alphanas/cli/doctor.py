@@ -110,7 +110,7 @@ def use_tvm(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def use_native(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A task: compiles or finds the convolutions that training may use, and compares one with XLA's."""
+    """A task: compiles or finds the kernels that training may use, and compares a convolution with XLA's."""
     import jax.numpy as jnp
 
     from synth import native
@@ -119,7 +119,7 @@ def use_native(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     started = time.perf_counter()
     if not native.available():
-        raise ValueError("no C compiler ($CC, or cc) that works: convolutions train by XLA's own, and slower")
+        raise ValueError("no C compiler ($CC, or cc) that works: convolutions and attention train by XLA's own, and slower")
     seconds = time.perf_counter() - started
     question = Conv(features=5).question((2, 4, 4, 3), dtype="float32")
     x, kernel = jnp.ones(question.input), jnp.ones(question.kernel)
