@@ -186,7 +186,7 @@ class _Question:
             if isinstance(best, Nothing):
                 return False
             graph = self.sizing.graph_at(best.assignment)
-            assert self.keeps_rank(graph, best.assignment), "widths in proportion keep every rank bound in proportion"
+            assert self.keeps_rank(graph, best.assignment), "widths in proportion and all blocks keep every rank in proportion"
         return self._found(graph, best.value, bound)
 
     def _best(self, limits: Mapping[str, Limit | Interval], tolerance: float, *, any: bool = False) -> Best | Nothing:

@@ -157,7 +157,11 @@ class Sizing:
                 self.domains[width] = np.array(kept, dtype=np.int64)
 
     def proportionate(self) -> None:
-        """Keeps every width of every stage at the share that is to be kept of the rank: sufficient for the rank, not necessary."""
+        """Keeps all blocks, and every width of every stage at the share that is to be kept of the rank: sufficient, not necessary.
+
+        A residual block may add to the rank of what goes into it.
+        """
+        self.blocks, self.block_of = (), {}
         for stage in self.stages:
             for width in self._in(stage.nodes):
                 least = self.freedom.keep_rank * self.tied.widths[width].size

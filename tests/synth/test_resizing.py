@@ -134,6 +134,22 @@ def test_networks_of_the_zoo_keep_what_was_asked(name: str, options: dict[str, A
     assert out.shape == (2, 10) and np.isfinite(out).all()
 
 
+def test_a_block_that_a_rank_needs_is_not_left_out() -> None:
+    """The way into a stage is narrower than the stage: its residual block adds to the rank of what goes in."""
+    build = Builder((8, 8, 8))
+    x = build(Relu(), build(Conv(features=8), build.input, name="into"), name="on")
+    x = build(Relu(), build(Conv(features=24), build(Conv(features=16, stride=2), x, name="narrow"), name="wide"), name="act")
+    y = build(Conv(features=24), build(Relu(), build(Conv(features=16), x, name="inner"), name="mid"), name="outer")
+    x = build(Relu(), build(Add(), x, y, name="add"), name="after")
+    graph = build.graph(build(Dense(features=10), build(GlobalAvgPool(), x, name="pool"), name="head"))
+    ranks = [stage.rank for stage in stages(graph)]
+    found = resize(graph, Budget(Interval(0, graph.params)), free=("widths", "depths"), keep_rank=1.0, objective="params")
+    assert isinstance(found, Found)
+    assert [stage.rank for stage in stages(found.graph)] >= ranks
+    tight = resize(graph, Budget(Interval(0, 0.5 * graph.params)), free=("widths", "depths"), keep_rank=1.0)
+    assert not isinstance(tight, Found)
+
+
 def test_depth_is_left_out_where_capacity_allows_it() -> None:
     graph = zoo.build("resnet18", input_shape=(32, 32, 3), num_classes=10)
     found = resize(graph, free=("depths",), objective="macs", keep=0.7, time_limit=20)
