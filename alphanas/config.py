@@ -103,6 +103,7 @@ class Synthesis:
     params_ratio: tuple[float, float] = option(
         (0.05, 1.0), Interval(Number(0.0, 1000.0)), "parameters of the replacement / of the region"
     )
+    macs_ratio: float = option(1.5, Number(0.0, 1000.0), "most multiply-adds of the replacement / of the region")
     steps: int = option(
         20_000,
         POSITIVE,

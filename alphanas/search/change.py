@@ -29,8 +29,8 @@ SHARES: Mapping[str, float] = {
 }
 """How often each move is made where nothing is known about what pays: more than one in four goes several steps at once."""
 
-FILLING: Mapping[str, float] = {"shallower": 0.4}
-"""The same for moves that are made only where children are widened into their limits: depth is exchanged for width."""
+FILLING: Mapping[str, float] = {"shallower": 0.4, "pool": 0.2}
+"""The same for moves that are made only where children fill their limits: depth is exchanged for width, width for places."""
 
 
 def shares_of(options: Options) -> Mapping[str, float]:

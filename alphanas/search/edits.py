@@ -1,4 +1,4 @@
-"""Edits of programs that ask no property: of single ops, and of blocks put in, twice, or at random.
+"""Edits of programs that ask no property: of single ops, of blocks put in, twice, or at random, and of who strides.
 
 They are how Primer and AutoML-Zero search (So et al., 2021; Real et al., 2020), and what search in property space is compared with.
 Each tries several places and takes the first whose result is a program of the same outputs.
@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from synth.graph import Node
 from synth.op import Op, alternatives
 from synth.ops import OPS
 from synth.ops.merge import Add
+from synth.ops.pooling import MaxPool
 from synth.problem import Problem, widths_up_to
 from synth.result import Found, GaveUp, Infeasible
 from synth.target import Change, Target
@@ -153,6 +155,39 @@ def twice(piece: Graph) -> Graph:
     (start,), (end,) = piece.inputs, piece.outputs
     names = {start.name: end} | {node.name: f"{node.name}_again" for node in piece.nodes}
     return Graph(piece.inputs, (*piece.nodes, *(node.renamed(names) for node in piece.nodes)), (names[end],))
+
+
+def pool_strides(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Some convolutions that stride look at every place, and a max pooling behind them strides: the same shapes, more work."""
+
+    def edit(graph: Graph, rng: np.random.Generator) -> tuple[tuple[str, ...], Change, Graph] | None:
+        chosen = [node for node in graph.nodes if _strides_over_windows(node.op) and rng.random() < 0.5]
+        taken, ends = dict.fromkeys(graph.values, ""), dict[str, str]()
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            reads = tuple(ends.get(name, name) for name in node.inputs)
+            if node not in chosen:
+                nodes.append(replace(node, inputs=reads))
+                continue
+            stride = node.op.attributes()["stride"]
+            ends[node.name] = _free("max_pool0", taken)
+            taken[ends[node.name]] = ""
+            nodes.append(replace(node, op=_with(node.op, stride=1), inputs=reads))
+            nodes.append(Node(ends[node.name], MaxPool(window=stride, stride=stride), (node.name,)))
+        outputs = tuple(ends.get(name, name) for name in graph.outputs)
+        change = Change("striding", "convolutions", f"pooling behind {len(chosen)}")
+        return (tuple(ends), change, Graph(graph.inputs, tuple(nodes), outputs)) if chosen else None
+
+    return _first(edit, graph, rng)
+
+
+def _with(op: Op, **values: Any) -> Op:
+    return replace(op, **values)
+
+
+def _strides_over_windows(op: Op) -> bool:
+    values = op.attributes()
+    return values.get("kernel") not in (None, 1) and isinstance(values.get("stride"), int) and values["stride"] > 1
 
 
 def inserted(graph: Graph, name: str, nodes: Sequence[Node], end: str) -> Graph:

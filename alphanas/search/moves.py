@@ -39,7 +39,9 @@ DEPTHS = (0.2, 0.9)
 """Shares of a network's depth that a shallower one is drawn between."""
 
 LEAP = ("region", "region", "width", "drop", "resize")
-"""The moves that a leap draws from."""
+"""The moves that a leap draws from, and where children are sized into their limits also those of `FILLING_LEAP`."""
+
+FILLING_LEAP = ("shallower", "shallower", "pool", "pool")
 
 __all__ = ["MOVES", "Attempt", "Move", "Options", "mutated_problem", "region_problem"]
 
@@ -168,9 +170,10 @@ def leap(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
     """Two or three moves, one on what the other made: further than any of them, where small steps are within chance."""
     here, nodes = graph, list[str]()
     changes: list[Change] = []
+    moves = (*LEAP, *FILLING_LEAP) if options.fill else LEAP
     answer: Answer = Failure("nothing_to_change", "no move could be made")
     for _ in range(int(rng.integers(2, 4))):
-        made = MOVES[LEAP[int(rng.integers(len(LEAP)))]](here, rng, options)
+        made = MOVES[moves[int(rng.integers(len(moves)))]](here, rng, options)
         if not isinstance(made.answer, New):
             answer = answer if isinstance(answer, New) else made.answer
             continue
@@ -189,6 +192,7 @@ MOVES: Mapping[str, Move] = {
     "rewire": rewire,
     "duplicate": edits.duplicate_block,
     "insert": edits.insert_block,
+    "pool": edits.pool_strides,
     "leap": leap,
     "randomise": edits.randomise,
     "insert_op": edits.insert_op,

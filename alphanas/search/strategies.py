@@ -44,6 +44,7 @@ def options_of(config: Config) -> Options:
         branches=synthesis.branches,
         max_length=synthesis.max_length,
         params_ratio=(max(low, 1e-3), max(high, 1e-3)),
+        macs_ratio=synthesis.macs_ratio,
         steps=synthesis.steps,
         time_limit=synthesis.time_limit,
         properties=kept_properties(config),
