@@ -21,7 +21,7 @@ from alphanas.search.strategies import STRATEGIES, build, options_of
 from alphanas.search.widths import resized, scaled, width_groups
 from synth import Builder, Graph, Region, ShapeMismatch, macs
 from synth.canonical import canonical
-from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, Relu
+from synth.ops import Add, BatchNorm, Concatenate, Conv, Dense, DepthwiseConv, GlobalAvgPool, MaxPool, Relu
 
 OPTIONS = Options(max_length=4, time_limit=10.0, branches=0.0)
 
@@ -48,7 +48,7 @@ def works(graph: Graph, like: Graph) -> None:
 
 @pytest.mark.parametrize("kind", sorted(MOVES))
 def test_moves_keep_the_ends_and_say_what_they_changed(kind: str) -> None:
-    graph, made = residual(), 0
+    graph, made = zoo.build("resnet8", input_shape=(8, 8, 1), num_classes=10) if kind == "pool" else residual(), 0
     for seed in range(8):
         attempt = MOVES[kind](graph, np.random.default_rng(seed), OPTIONS)
         if isinstance(attempt.answer, Failure):
@@ -239,6 +239,22 @@ def test_a_network_is_widened_early_or_late_so_that_neither_limit_is_left_over()
             shares.append((child.params / graph.params / params, macs(child) / macs(graph) / work))
         assert np.max(shares) <= 1
         assert (np.median(shares, axis=0) > 0.6).all()
+
+
+def test_pooling_in_place_of_strides_keeps_every_shape() -> None:
+    graph = zoo.build("resnet8", input_shape=(9, 9, 3), num_classes=10)
+    pools = set()
+    for seed in range(8):
+        attempt = MOVES["pool"](graph, np.random.default_rng(seed), OPTIONS)
+        assert isinstance(attempt.answer, New)
+        child = attempt.answer.graph
+        assert child.params == graph.params and macs(child) > macs(graph)
+        kept = {node.name for node in graph.nodes} - {name for name in attempt.region}
+        assert all(child.values[name] == graph.values[name] for name in kept)
+        striding = [sum(node.op.attributes().get("stride", 1) > 1 for node in each.nodes) for each in (graph, child)]
+        pools.add(sum(isinstance(node.op, MaxPool) for node in child.nodes))
+        assert striding[0] == striding[1]
+    assert len(pools) > 1 and 0 not in pools
 
 
 def test_a_shallower_network_lacks_several_pieces() -> None:
