@@ -158,10 +158,11 @@ def twice(piece: Graph) -> Graph:
 
 
 def pool_strides(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
-    """Some convolutions that stride look at every place, and a max pooling behind them strides: the same shapes, more work."""
+    """Convolutions that stride, some or all, look at every place, and a max pooling behind strides: the same shapes, more work."""
+    share = 0.5 if rng.random() < 0.5 else 1.0
 
     def edit(graph: Graph, rng: np.random.Generator) -> tuple[tuple[str, ...], Change, Graph] | None:
-        chosen = [node for node in graph.nodes if _strides_over_windows(node.op) and rng.random() < 0.5]
+        chosen = [node for node in graph.nodes if _strides_over_windows(node.op) and rng.random() < share]
         taken, ends = dict.fromkeys(graph.values, ""), dict[str, str]()
         nodes: list[Node] = []
         for node in graph.nodes:

@@ -20,6 +20,10 @@ UNKNOWN_NOISE = 0.005
 """The standard error of an archive that does not say its own."""
 
 
+STARTS = 10
+"""Members that a search with filled limits begins with, beside the seed: the seed scaled in depth, places and width by chance."""
+
+
 @dataclass(frozen=True)
 class Evolution:
     """Changes parents that won a tournament (front first, then crowding).
@@ -27,7 +31,8 @@ class Evolution:
     With probability `focus` only members compete that err at most `reach` standard errors more than the seed, and errors up to
     `alike` standard errors above the seed's count as equal to it: a few hundred validation pictures do not tell them apart, and
     whoever breeds from the luckiest stays with large models. Among such members it is the smaller ones that are on the front.
-    Where error is the only objective there is no such danger: those that err least win, of a share of all members.
+    Where error is the only objective there is no such danger: those that err least win, of a share of all members; and the seed
+    scaled as a whole makes the first ones, since what is good within the limits may be many small changes away from it.
     Moves, regions and changes of properties are drawn by what they were worth so far (`alphanas.search.paid`).
     """
 
@@ -39,6 +44,8 @@ class Evolution:
     share: float = 0.2
 
     def propose(self, archive: Archive, rng: np.random.Generator) -> Proposal:
+        if self.options.fill and len(archive.members) <= STARTS:
+            return changed(archive, rng, self.options, archive.seed, {"compound": 1.0})
         noise = archive.noise or UNKNOWN_NOISE
         paid = Paid.of(archive, self.reach * noise)
         if archive.objectives == (ERROR,):

@@ -2,9 +2,9 @@
 
 `region` is search in property space: a piece's properties are read, mutated into a target, and a new piece is synthesized that
 meets it, with branches or without. `width` changes the shape property of whole groups of tied values, `resize` of all by their
-worth. `drop` asks a piece to do nothing, `shallower` many of them. `rewire` attaches an operand of a merge elsewhere, or makes a
-merge. `duplicate` and `insert` are of blocks; `leap` is several of these at once. The others ask no property
-(`alphanas.search.edits`).
+worth. `drop` asks a piece to do nothing, `shallower` many of them; `compound` does so, lets poolings stride, and leaves the widths
+to the limits. `rewire` attaches an operand of a merge elsewhere, or makes a merge. `duplicate` and `insert` are of blocks; `leap`
+is several of these at once. The others ask no property (`alphanas.search.edits`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ EXPANSION = 4
 
 DEPTHS = (0.2, 0.9)
 """Shares of a network's depth that a shallower one is drawn between."""
+
+POOLED = 0.75
+"""How often poolings stride in a network that is scaled as a whole."""
 
 LEAP = ("region", "region", "width", "drop", "resize")
 """The moves that a leap draws from, and where children are sized into their limits also those of `FILLING_LEAP`."""
@@ -148,6 +151,20 @@ def shallower(graph: Graph, rng: np.random.Generator, options: Options) -> Attem
     return Attempt(tuple(dict.fromkeys(names)), (change,), New(here))
 
 
+def compound(graph: Graph, rng: np.random.Generator, options: Options) -> Attempt:
+    """Depth and places scaled at once: a shallower network, often with poolings that stride in place of its convolutions.
+
+    Its widths are sized by the limits, as every child's are; so the three are scaled together (Tan and Le, 2019), by chance.
+    """
+    made = shallower(graph, rng, options)
+    if not isinstance(made.answer, New) or rng.random() >= POOLED:
+        return made
+    pooled = edits.pool_strides(made.answer.graph, rng, options)
+    if not isinstance(pooled.answer, New):
+        return made
+    return Attempt(made.region, (*made.changes, *pooled.changes), pooled.answer)
+
+
 def _multiplying(graph: Graph) -> int:
     return sum(op_macs(node.op, graph.input_values(node)) > 0 for node in graph.nodes)
 
@@ -188,6 +205,7 @@ MOVES: Mapping[str, Move] = {
     "width": change_widths,
     "drop": drop_piece,
     "shallower": shallower,
+    "compound": compound,
     "resize": resize_all,
     "rewire": rewire,
     "duplicate": edits.duplicate_block,

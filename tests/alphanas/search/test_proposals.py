@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from alphanas.models import zoo
 from alphanas.search import moves
 from alphanas.search.archive import Archive, Member, Origin
 from alphanas.search.change import SHARES
-from alphanas.search.evolution import Evolution
+from alphanas.search.evolution import STARTS, Evolution
 from alphanas.search.limited import sized_within
 from alphanas.search.moves import MOVES, Options
 from alphanas.search.paid import Paid
 from alphanas.search.proposal import Failure, New
+from alphanas.search.regions import Attempt
 from alphanas.search.strategies import STRATEGIES, build, options_of
 from alphanas.search.widths import resized, scaled, width_groups
 from synth import Builder, Graph, Region, ShapeMismatch, macs
@@ -241,13 +244,18 @@ def test_a_network_is_widened_early_or_late_so_that_neither_limit_is_left_over()
         assert (np.median(shares, axis=0) > 0.6).all()
 
 
+def made_by(move: str, graph: Graph) -> Iterator[tuple[Attempt, Graph]]:
+    """What a move makes of a graph, with eight seeds."""
+    for seed in range(8):
+        attempt = MOVES[move](graph, np.random.default_rng(seed), OPTIONS)
+        assert isinstance(attempt.answer, New)
+        yield attempt, attempt.answer.graph
+
+
 def test_pooling_in_place_of_strides_keeps_every_shape() -> None:
     graph = zoo.build("resnet8", input_shape=(9, 9, 3), num_classes=10)
     pools = set()
-    for seed in range(8):
-        attempt = MOVES["pool"](graph, np.random.default_rng(seed), OPTIONS)
-        assert isinstance(attempt.answer, New)
-        child = attempt.answer.graph
+    for attempt, child in made_by("pool", graph):
         assert child.params == graph.params and macs(child) > macs(graph)
         kept = {node.name for node in graph.nodes} - {name for name in attempt.region}
         assert all(child.values[name] == graph.values[name] for name in kept)
@@ -260,13 +268,40 @@ def test_pooling_in_place_of_strides_keeps_every_shape() -> None:
 def test_a_shallower_network_lacks_several_pieces() -> None:
     graph = zoo.build("resnet8", input_shape=(8, 8, 3), num_classes=10)
     depths = set()
-    for seed in range(8):
-        attempt = MOVES["shallower"](graph, np.random.default_rng(seed), OPTIONS)
-        assert isinstance(attempt.answer, New)
-        works(attempt.answer.graph, graph)
-        assert attempt.answer.graph.params < graph.params
-        depths.add(sum(isinstance(node.op, Conv) for node in attempt.answer.graph.nodes))
+    for _, child in made_by("shallower", graph):
+        works(child, graph)
+        assert child.params < graph.params
+        depths.add(sum(isinstance(node.op, Conv) for node in child.nodes))
     assert len(depths) > 1
+
+
+def test_scaling_as_a_whole_changes_depth_and_places() -> None:
+    graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+    seen = set()
+    for attempt, child in made_by("compound", graph):
+        works(child, graph)
+        depth = sum(isinstance(node.op, Conv) for node in child.nodes) < sum(isinstance(node.op, Conv) for node in graph.nodes)
+        pools = any(isinstance(node.op, MaxPool) for node in child.nodes)
+        assert depth
+        assert pools == ("striding" in {change.property for change in attempt.changes})
+        seen.add(pools)
+    assert seen == {True, False}
+
+
+def test_a_search_with_filled_limits_begins_with_the_seed_scaled_as_a_whole() -> None:
+    graph = zoo.build("resnet8", input_shape=(16, 16, 3), num_classes=10)
+    asked = {"search": {"objectives": ["error"]}, "constraints": {"params": "at most 50%", "macs": "at most 60%"}}
+    filling = Evolution(options_of(Config.from_mapping(asked)))
+
+    def kinds(strategy: Evolution, count: int) -> set[tuple[int, str]]:
+        members = tuple(Member(number, graph, (0.1 - 0.001 * number,)) for number in range(count))
+        archive = Archive(("error",), members)
+        made = (strategy.propose(archive, np.random.default_rng(seed)) for seed in range(6))
+        return {(proposal.parent, proposal.kind) for proposal in made}
+
+    assert kinds(filling, 1) == kinds(filling, STARTS) == {(0, "compound")}
+    assert len(kinds(filling, STARTS + 1)) > 1
+    assert len(kinds(Evolution(Options(max_length=4, branches=0.0)), 1)) > 1
 
 
 def test_replacements_with_branches_take_regions_of_several_ends() -> None:
